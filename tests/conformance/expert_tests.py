@@ -15,7 +15,7 @@
         pass
 
 `expert` returns the expert on the CPU. `variants` returns experts that differ from it in weights,
-pooling or sizes; each must have a different spec. If nothing can be varied, it returns an empty
+pooling or sizes, so that their specs differ. For an expert without variants, it returns an empty
 list.
 """
 
@@ -52,12 +52,12 @@ class ExpertTests:
     half_tolerance = 3e-2
     """Maximum RMS error of bfloat16 against float32, relative to the features' SD."""
     differentiable = True
-    """Whether gradients flow to the input."""
+    """Whether the embedding has gradients with respect to the input."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def ecgs(cls) -> Tensor:
-        """The ECGs."""
+        """The ECGs of the tests, (count, 12, 5000) in mV."""
         return make_ecgs(cls.count)
 
     @pytest.fixture(scope="class")
@@ -89,7 +89,7 @@ class ExpertTests:
         alone = torch.cat([self.embed(expert, ecg[None]) for ecg in ecgs[:3]])
         self.assert_close(alone, embedded[:3])
 
-    def test_embedding_does_not_depend_on_the_order(
+    def test_embedding_does_not_depend_on_the_order_of_the_batch(
         self, expert: Expert, ecgs: Tensor, embedded: Tensor
     ):
         self.assert_close(self.embed(expert, ecgs.flip(0)), embedded.flip(0))
@@ -124,7 +124,9 @@ class ExpertTests:
             assert not any(module.training for module in expert.modules())
             assert not any(parameter.requires_grad for parameter in expert.parameters())
 
-    def test_gradient_flows_to_the_input(self, expert: Expert, ecgs: Tensor):
+    def test_gradient_reaches_the_input_of_differentiable_experts_only(
+        self, expert: Expert, ecgs: Tensor
+    ):
         ecg = ecgs[:1].clone().requires_grad_()
         if not self.differentiable:
             assert not expert.embed(ecg).requires_grad

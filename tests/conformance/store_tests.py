@@ -56,7 +56,7 @@ def writable_store(
 
 
 def random_rows(shard: int, count: int = 4) -> np.ndarray:
-    """Return the embeddings that the tests write to a shard."""
+    """Return random embeddings for the rows of a shard; the shard number is the seed."""
     return np.random.default_rng(shard).normal(size=(count, 8)).astype(np.float16)
 
 
@@ -66,7 +66,7 @@ def whole_status(count: int = 4) -> np.ndarray:
 
 
 def damage(location: Location, key: str, value: bytes | None) -> None:
-    """Replace or delete a value without holding the store's lease."""
+    """Write a value below a store without its lease; None deletes the key."""
     if value is None:
         location.root.delete(f"{location.key}/{key}")
     else:
@@ -85,7 +85,7 @@ class StoreTests:
         function: Ids = request.param
         return function
 
-    def test_reads_written_rows(self, root: str, ids: Ids):
+    def test_written_rows_are_read_back(self, root: str, ids: Ids):
         with writable_store(root, ids(range(10))) as store:
             for shard, count in enumerate((4, 4, 2)):
                 store.write_shard(shard, random_rows(shard, count), whole_status(count))
@@ -96,7 +96,7 @@ class StoreTests:
         np.testing.assert_array_equal(again.to_dask().compute(), everything)
         assert again.record_id.tolist() == ids(range(10)).tolist()
 
-    def test_rows_are_found_in_any_order(self, root: str, ids: Ids):
+    def test_rows_are_found_by_ids_in_any_order(self, root: str, ids: Ids):
         with writable_store(root, ids([4, 2, 9])) as store:
             for order, rows in (
                 ([4, 2, 9], [0, 1, 2]),
@@ -125,7 +125,7 @@ class StoreTests:
         ):
             pass
 
-    def test_unwritten_rows_are_nan_and_absent(self, root: str):
+    def test_unwritten_rows_are_absent_and_nan(self, root: str):
         with writable_store(root) as store:
             store.write_shard(1, random_rows(1), np.array([1, 1, 3, 1], np.uint8))
         assert store.status().tolist() == [0, 0, 0, 0, 1, 1, 3, 1, 0, 0]
@@ -229,7 +229,7 @@ class StoreTests:
         assert found == {str(store.location) for store in open_stores(root).stores}
         assert str(first.location) == str(store_location(root, PROVENANCE))
 
-    def test_damaged_chunk_raises_when_read(self, root: str):
+    def test_reading_a_damaged_chunk_raises(self, root: str):
         with writable_store(root) as store:
             store.write_shard(0, random_rows(0), whole_status())
         shard = bytearray((store.location / "embedding/c/0/0").read() or b"")
@@ -258,7 +258,7 @@ class StoreTests:
             open_store(store.location)
 
     @pytest.mark.parametrize("file", ["zarr.json", "embedding/zarr.json"])
-    def test_damaged_store_raises_and_is_not_overwritten(self, root: str, file: str):
+    def test_damaged_metadata_raises_and_is_not_overwritten(self, root: str, file: str):
         with writable_store(root) as store, writable_store(root, dtype="float32") as neighbor:
             pass
         damage(store.location, file, b"{ garbage")

@@ -27,16 +27,17 @@ from stores.location import Location
 from stores.opening import open_store
 from stores.status import WHOLE
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["processes", "stores.objects", "boto3"])
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["processes", "stores.objects", "boto3"])
 
 FEATURES = 16
 SHARD_ROWS = 8
 ID_CHUNK_ROWS = 8
-"""Small, so that growth writes several chunks of ids."""
+"""Rows per chunk of ids; small, so that growth writes several chunks."""
 FAILED_DIVISOR = 13
-"""Records whose id is a multiple of this fail."""
-REASON = 2
+"""The extraction of records whose id is a multiple of this number fails."""
+FAILED_STATUS = 2
+"""Status of these records."""
 PROVENANCE = {"dataset": "truth/1", "expert": "known", "dtype": "float16"}
 
 
@@ -50,7 +51,7 @@ def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = path
-    process = FORKS.Process(target=_run, args=(dict(os.environ), target, arguments))
+    process = FORKSERVER.Process(target=_run, args=(dict(os.environ), target, arguments))
     process.start()
     return process
 
@@ -61,7 +62,7 @@ def _run(environment: dict[str, str], target: Callable[..., None], arguments: tu
 
 
 def do_nothing() -> None:
-    """End immediately."""
+    """Return immediately."""
 
 
 def write_by_ticket(location: Location, ticket: Ticket, shards: dict[int, np.ndarray]) -> None:
@@ -78,13 +79,24 @@ def expected_embedding(record_id: np.ndarray) -> np.ndarray:
 
 def expected_status(record_id: np.ndarray) -> np.ndarray:
     """Return the status of each record after a complete extraction."""
-    return np.where(record_id % FAILED_DIVISOR == 0, REASON, WHOLE).astype(np.uint8)
+    return np.where(record_id % FAILED_DIVISOR == 0, FAILED_STATUS, WHOLE).astype(np.uint8)
 
 
 def extract_known(
     root: str, record_id: np.ndarray, seed: int, pause: float, wait_seconds: float = 0.0
 ) -> int:
-    """Extract the missing rows, a few at a time; return the number of computed rows."""
+    """Extract the missing rows, a few at a time.
+
+    Args:
+        root: The store root.
+        record_id: Ids of the records to extract.
+        seed: Seed of the random batch sizes.
+        pause: Simulated seconds to compute a row.
+        wait_seconds: Maximum seconds to wait for the lease.
+
+    Returns:
+        The number of computed rows.
+    """
     random = np.random.default_rng(seed)
     location = store_location(root, PROVENANCE)
     done = 0
@@ -126,7 +138,11 @@ def run_until_killed(commands: Connection) -> None:
 def hold(
     folder: Location, heartbeat_seconds: float, expire_seconds: float, pipe: Connection
 ) -> None:
-    """Acquire a lease, write a shard for each message, and release the lease after None."""
+    """Acquire a lease, and write to a shard on request.
+
+    Each message is the number of leading rows of the shard to mark as whole; None releases the
+    lease.
+    """
     location = store_beside(folder)
     with acquire(
         folder, heartbeat_seconds=heartbeat_seconds, expire_seconds=expire_seconds
@@ -154,7 +170,7 @@ def hold(
 
 
 def compete(folder: Location, start: Barrier, done: Barrier, results: "Queue[str]") -> None:
-    """Try to acquire a lease concurrently with others, and hold it until all have tried."""
+    """Try to acquire a lease at the same time as others, and hold it until all have tried."""
     lease_module.POLL_SECONDS = 0.05
     start.wait()
     try:

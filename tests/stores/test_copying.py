@@ -34,7 +34,10 @@ def roots(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
 
 
 def fill(root: str, record_id: Any = range(10), **provenance: Any) -> EmbeddingStore:
-    """Create a store with embeddings that depend on the record id; 5 failed and 9 is absent."""
+    """Create a store with embeddings that depend on the record id.
+
+    Record 5 has failed, and record 9 is absent.
+    """
     with writable_store(root, record_id, **provenance) as store:
         for shard in range(store.shards):
             ids = store.record_id[store.shard_slice(shard)]
@@ -56,7 +59,7 @@ def run_copy(source: str, target: str, **selection: Any) -> list[CopyResult]:
     return list(copy_stores(stores, locate(target), reference="leads"))
 
 
-def test_copies_rows_status_provenance_and_runs(roots: tuple[str, str]):
+def test_copies_rows_status_provenance_and_run_records(roots: tuple[str, str]):
     source = fill(roots[0])
     write_run(source, {"device": "cpu"})
     (done,) = run_copy(*roots)
@@ -151,7 +154,7 @@ def test_copying_one_store_by_url_also_copies_its_leads(roots: tuple[str, str]):
     assert [result.location.parent.name for result in done] == ["leads", "dlinear"]
 
 
-def test_unknown_dataset_expert_or_root_raises_store_error(tmp_path: Path):
+def test_unknown_selection_or_root_and_identical_roots_raise_store_error(tmp_path: Path):
     fill(str(tmp_path / "a"))
     with pytest.raises(StoreError, match=r"available are ludb/1\.0\.1 dlinear"):
         run_copy(str(tmp_path / "a"), str(tmp_path / "b"), experts=["moment"])
@@ -214,7 +217,7 @@ def test_shard_that_differs_when_read_back_raises_store_error(
         run_copy(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
-def test_does_not_write_to_a_target_with_another_writer(tmp_path: Path):
+def test_does_not_write_to_a_target_whose_lease_is_held(tmp_path: Path):
     fill(str(tmp_path / "a"))
     location = store_location(tmp_path / "b", PROVENANCE)
     with (

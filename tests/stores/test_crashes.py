@@ -1,4 +1,4 @@
-"""Whole rows are never lost or wrong if writers are killed at random times."""
+"""Writers that are killed at random times neither lose nor damage whole rows."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import (
-    FORKS,
+    FORKSERVER,
     PROVENANCE,
     SHARD_ROWS,
     expected_embedding,
@@ -41,8 +41,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "disk" else request.getfixturevalue("s3_root")
 
 
-def wrong_rows(store: EmbeddingStore) -> int:
-    """Count the whole rows with a wrong embedding."""
+def count_wrong_rows(store: EmbeddingStore) -> int:
+    """Return the number of whole rows with a wrong embedding."""
     rows = np.flatnonzero(store.status() == WHOLE)
     return int((store.read(rows) != expected_embedding(store.record_id[rows])).any(1).sum())
 
@@ -64,7 +64,7 @@ class Reader(threading.Thread):
                 store = open_store(self.location)
                 status = store.status()
                 ids = store.record_id
-                if wrong := wrong_rows(store):
+                if wrong := count_wrong_rows(store):
                     self.problems.append(f"{wrong} rows are wrong")
             except StoreError as error:
                 if "There is no store" not in str(error) or whole:
@@ -98,7 +98,7 @@ def kill_and_resume(root: str, kills: int) -> None:
     known, whole, killed_while_running = RECORDS, set[int](), 0
     with background_reader(root) as reader:
         for kill in range(kills):
-            pipe, child_pipe = FORKS.Pipe()
+            pipe, child_pipe = FORKSERVER.Pipe()
             process = start(run_until_killed, child_pipe)
             assert pipe.recv() == "ready"
             # Wait for at most slightly longer than the extraction takes.
@@ -113,7 +113,7 @@ def kill_and_resume(root: str, kills: int) -> None:
                 assert not whole
                 continue
             store = open_store(location)
-            assert wrong_rows(store) == 0
+            assert count_wrong_rows(store) == 0
             assert open_stores(root).errors == ()
             assert verify(store).intact
             now = set(store.record_id[store.status() == WHOLE].tolist())
@@ -124,12 +124,12 @@ def kill_and_resume(root: str, kills: int) -> None:
         done = extract_known(root, every_id[:known], seed=0, pause=0)
     store = open_store(location)
     ids = store.record_id
-    # Whole rows were not recomputed; failed ones may have been.
+    # Whole rows are not recomputed; rows that failed before a kill may be.
     assert known - len(whole) - (expected_status(ids) != WHOLE).sum() <= done <= known - len(whole)
     assert sorted(ids.tolist()) == sorted(every_id[:known].tolist())
     np.testing.assert_array_equal(ids[:RECORDS], every_id[:RECORDS])
     np.testing.assert_array_equal(store.status(), expected_status(ids))
-    assert wrong_rows(store) == 0
+    assert count_wrong_rows(store) == 0
     good = expected_status(ids) == WHOLE
     assert np.isnan(store.to_dask().compute()[: len(ids)][~good]).all()
     assert extract_known(root, every_id[:known], seed=0, pause=0) == 0

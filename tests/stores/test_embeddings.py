@@ -1,4 +1,4 @@
-"""The store conformance tests on a directory and on S3, and tests of directories only."""
+"""Conformance of stores on a directory and on S3, and further tests of embedding stores."""
 
 import errno
 import os
@@ -49,11 +49,11 @@ def test_writes_status_after_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         written: list[str] = []
         original_put = FencedLocalStore.put
 
-        def recording(self: FencedLocalStore, key: str, value: Any) -> None:
+        def record_put(self: FencedLocalStore, key: str, value: Any) -> None:
             written.append(key.removeprefix(store.location.key).split("/")[1])
             original_put(self, key, value)
 
-        monkeypatch.setattr(FencedLocalStore, "put", recording)
+        monkeypatch.setattr(FencedLocalStore, "put", record_put)
         store.write_shard(0, random_rows(0), whole_status())
     assert written == ["embedding", "status"]
 
@@ -95,7 +95,7 @@ def near_root() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_group_too_near_to_the_root_or_bucket_is_not_a_store(near_root: Path, s3_server: str):
+def test_group_too_close_to_the_root_or_bucket_is_not_a_store(near_root: Path, s3_server: str):
     for url in (str(near_root), f"file://{near_root}", f"s3://lab/{near_root.name}"):
         folder = locate(url)
         folder.root.write("zarr.json", b"{}")
@@ -154,14 +154,14 @@ def test_locate_accepts_file_urls_and_rejects_unknown_schemes(tmp_path: Path):
         "s3://key:123456/sec",
     ],
 )
-def test_url_with_credentials_is_rejected_without_repeating_them(url: str):
+def test_error_for_a_url_with_credentials_does_not_contain_them(url: str):
     with pytest.raises(StoreError, match="contains credentials") as raised:
         locate(url)
     assert "sec" not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["s3://minio.lab:9000/ecg", "http://minio.lab:9000/lab/ecg"])
-def test_url_with_a_port_is_rejected_with_the_variable_of_the_server(url: str):
+def test_error_for_a_url_with_a_port_names_aws_endpoint_url(url: str):
     with pytest.raises(StoreError, match=f"{url}: remove the port .* AWS_ENDPOINT_URL"):
         locate(url)
 

@@ -1,4 +1,4 @@
-"""Names of features are coordinates of a store, and optional."""
+"""Feature names are optional coordinates of a store."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
         return Path(str(store.location))
 
 
-def test_names_are_read_back(path: Path):
+def test_written_names_are_read_back(path: Path):
     store = open_store(path)
     assert store.feature_names == NAMES
     assert verify(store).intact
@@ -84,7 +84,7 @@ def test_damaged_names_are_reported(path: Path):
         _ = open_store(path).feature_names
 
 
-def test_names_are_unique_and_have_units():
+def test_duplicate_names_or_missing_units_raise():
     with pytest.raises(ValueError, match="different names"):
         FeatureNames(("a", "a"), ("1", "1"))
     with pytest.raises(ValueError, match="one unit"):

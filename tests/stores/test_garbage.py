@@ -43,7 +43,7 @@ def store_identity(root: str | Path) -> str:
 
 
 def leave_lease(folder: Location, number: int) -> None:
-    """Write a lease and a staging folder, as left by a killed process of this machine."""
+    """Write a lease and a staging folder like those of a killed process on this machine."""
     holder = replace(LeaseRecord.for_this_process(45.0), process=2**22 + 1, token="f" * 12)
     folder.root.write(f"{folder.key}/{number:08d}.json", holder.json())
     folder.root.write(f"{folder.key}/{number:08d}-{holder.token}/x.partial", b"12345")
@@ -94,7 +94,7 @@ def test_keeps_staging_folder_of_a_running_writer(tmp_path: Path):
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_writer_on_another_machine_counts_as_running(tmp_path: Path):
+def test_keeps_files_of_a_writer_on_another_machine(tmp_path: Path):
     with writable_store(tmp_path) as store:
         pass
     folder = leases_folder(store.location)
@@ -103,7 +103,7 @@ def test_writer_on_another_machine_counts_as_running(tmp_path: Path):
     )
     folder.root.write(f"{folder.key}/00000009.json", holder.json())
     folder.root.write(f"{folder.key}/00000009-{holder.token}/x.partial", b"1")
-    # Another process is about to create a lease.
+    # Simulate another process that is about to create a lease.
     folder.root.write(f"{folder.key}/00000010-bbbbbbbbbbbb/x.partial", b"1")
     assert list_garbage(tmp_path) == [
         (

@@ -20,7 +20,7 @@ import pytest
 from conformance.store_tests import random_rows, whole_status, writable_store
 from obstore.exceptions import GenericError
 from processes import (
-    FORKS,
+    FORKSERVER,
     PROVENANCE,
     SHARD_ROWS,
     compete,
@@ -59,7 +59,7 @@ def folder(store: Location) -> Location:
 
 
 def acquire_lease(folder: Location, **options: Any) -> Lease:
-    """Acquire a lease with fast heartbeats; by default, it does not expire during a test."""
+    """Acquire a lease with frequent heartbeats that, by default, does not expire during a test."""
     return acquire(folder, **({"heartbeat_seconds": 0.1, "expire_seconds": 3600} | options))
 
 
@@ -84,7 +84,7 @@ def holding(
     folder: Location, heartbeat_seconds: float = 0.1, expire_seconds: float = 0.6
 ) -> Iterator[tuple[ForkServerProcess, Connection]]:
     """Start a process that holds the lease; yield it and a pipe to it."""
-    pipe, child_pipe = FORKS.Pipe()
+    pipe, child_pipe = FORKSERVER.Pipe()
     process = start(hold, folder, heartbeat_seconds, expire_seconds, child_pipe)
     try:
         assert pipe.recv() == 1
@@ -114,8 +114,8 @@ def test_one_of_many_threads_acquires_the_lease(folder: Location):
 
 
 def test_one_of_many_processes_acquires_the_lease(folder: Location):
-    started, tried = FORKS.Barrier(4), FORKS.Barrier(4)
-    queue = FORKS.Queue()
+    started, tried = FORKSERVER.Barrier(4), FORKSERVER.Barrier(4)
+    queue = FORKSERVER.Queue()
     processes = [start(compete, folder, started, tried, queue) for _ in range(4)]
     results = [queue.get() for _ in processes]
     for process in processes:
@@ -161,7 +161,7 @@ def test_waiting_process_acquires_the_lease_on_release(folder: Location):
     assert lease.record.who in messages[0]
 
 
-def test_raises_after_wait_seconds(folder: Location):
+def test_acquire_raises_after_wait_seconds(folder: Location):
     with acquire_lease(folder):
         start_time = time.monotonic()
         with pytest.raises(LeaseHeld):
@@ -190,7 +190,7 @@ def test_takes_over_from_another_machine_after_expiry(folder: Location):
         assert time.monotonic() - start_time > 1
 
 
-def test_default_expiry_is_below_60_seconds():
+def test_default_expiry_plus_heartbeat_is_below_60_seconds():
     assert lease_module.EXPIRE_SECONDS + lease_module.HEARTBEAT_SECONDS < 60
 
 
@@ -247,7 +247,8 @@ def test_suspended_attempt_with_an_outdated_number_fails(
     with ThreadPoolExecutor(1, thread_name_prefix="late") as late:
         attempt = late.submit(acquire_lease, folder)
         stalled.wait()
-        for _ in range(2):  # the number of the suspended attempt, and one that removes its document
+        # The first lease takes the number of the suspended attempt; the second removes the first.
+        for _ in range(2):
             with acquire_lease(folder):
                 pass
         with acquire_lease(folder) as lease:
@@ -347,7 +348,7 @@ def test_raises_lease_held_if_the_new_holder_removed_the_partial_file(
 
 
 @pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_one_thread_acquires_the_lease_without_hard_links(
+def test_one_of_many_threads_acquires_the_lease_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
 ):
     def no_links(*_: Any) -> None:
@@ -357,7 +358,7 @@ def test_one_thread_acquires_the_lease_without_hard_links(
     test_one_of_many_threads_acquires_the_lease(leases_folder(locate(tmp_path) / "d" / "e" / "i"))
 
 
-def test_ignores_unknown_keys_of_a_lease_document(folder: Location):
+def test_unknown_keys_of_a_lease_document_are_ignored(folder: Location):
     with acquire_lease(folder, heartbeat_seconds=3600, expire_seconds=3600) as lease:
         stop = threading.Event()
 
@@ -393,7 +394,7 @@ def test_previous_holder_cannot_write_even_if_its_staging_folder_cannot_be_delet
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def remove_nothing(*_: Any, **__: Any) -> None:
-        """Keep all files, as if another user owned them or NFS kept them open."""
+        """Do not delete the files, as if they belonged to another user or were open on NFS."""
 
     monkeypatch.setattr(local.shutil, "rmtree", remove_nothing)
     folder = leases_folder(store_location(tmp_path, PROVENANCE))
@@ -499,7 +500,7 @@ def test_failed_acquisition_does_not_block_the_next(
 
     def fail(self: LocalRoot, *arguments: Any) -> Any:
         calls.append(arguments)
-        # The second listing follows the put.
+        # The second call of `names` follows the creation of the lease.
         if len(calls) == (2 if method == "names" else 1):
             raise RuntimeError("broken")
         return original_method(self, *arguments)

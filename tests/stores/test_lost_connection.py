@@ -1,4 +1,4 @@
-"""Stores on S3 if the connection is lost temporarily or permanently, or a response is lost."""
+"""Stores on S3 with temporary or permanent connection losses, and with lost responses."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ def root(proxy: TcpProxy) -> str:
 
 
 def restore_later(proxy: TcpProxy, seconds: float) -> None:
-    """Restore the connection in a background thread, some seconds after it was cut."""
+    """Restore the connection in a background thread, `seconds` after it is cut."""
 
     def restore_after_delay() -> None:
         assert proxy.triggered.wait(30)

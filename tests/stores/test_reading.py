@@ -28,7 +28,7 @@ def expected_embedding(record_id: np.ndarray, features: int) -> np.ndarray:
 
 
 def fill(root: Path, ids: np.ndarray, features: int) -> EmbeddingStore:
-    """Create a store with embeddings that depend on the record id; the last ten are absent."""
+    """Create a store with embeddings that depend on the record id; the last ten rows are absent."""
     provenance = PROVENANCE | {"expert": f"of-{features}"}
     layout = {"features": features, "dtype": "float16", "reasons": [], "shard_rows": 512}
     with open_for_writing(root, provenance, record_id=ids, **layout) as store:
@@ -82,10 +82,10 @@ def test_seed_determines_the_order_of_an_epoch(stores: list[EmbeddingStore]):
 
     assert order(0) == order(0) != order(1)
     # The seed also determines which chunks are in the first block.
-    begins = {
+    first_chunks = {
         stores[0].rows_by_id(np.array(order(seed)[:250])).min() // CHUNK_ROWS for seed in range(8)
     }
-    assert len(begins) > 1
+    assert len(first_chunks) > 1
 
 
 def test_missing_or_failed_record_raises_store_error_with_its_id(

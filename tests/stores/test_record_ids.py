@@ -1,4 +1,4 @@
-"""Stores with text record ids support the same operations as stores with integer ids."""
+"""Record ids: types, storage, and operations on stores with text ids."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_ids_are_stored_as_little_endian_int64_or_zarr_strings(tmp_path: Path):
             stored = (where / "c/0").read_bytes()
             assert stored[:-4] == np.array([0, 1, 2] + [-1] * 65_533, "<i8").tobytes()
         else:
-            # An unused row takes 4 bytes, whatever the length of the longest id.
+            # An unused row takes 4 bytes, independently of the longest id.
             assert (where / "c/0").stat().st_size < 4 * 65_536 + 200
 
 
@@ -116,7 +116,7 @@ def test_store_with_text_ids_is_copied_and_verified(tmp_path: Path):
     assert verify(target).whole == 10
 
 
-def test_damaged_text_id_is_found(tmp_path: Path):
+def test_damaged_text_id_is_detected(tmp_path: Path):
     where = fill(tmp_path, list(range(10))) / "record_id/c/0"
     stored = bytearray(where.read_bytes())
     stored[9] ^= 1

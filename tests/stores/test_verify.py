@@ -1,4 +1,4 @@
-"""Verification finds damage, and repair removes only the damaged rows."""
+"""Verification reports damage, and repair removes only damaged rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +31,10 @@ DAMAGES: dict[str, Change] = {
 
 
 def damages(*shards: int) -> list[Any]:
-    """Return roots, shards and kinds of damage; on S3, only one kind is not slow.
+    """Return test parameters: root, shard and kind of damage.
 
-    The kind of damage matters to the reader of the bytes, and not to the root that returns them.
+    On S3, all kinds except one are marked as slow, because damage is detected after the bytes are
+    read, independently of the root.
     """
     return [
         pytest.param(
