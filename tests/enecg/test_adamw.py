@@ -4,7 +4,7 @@ from enecg.adamw import AdamWParameter, update
 
 
 def test_updates_equal_those_of_torch():
-    """Gradients of any memory layout are accepted; the fused kernel ignores their strides."""
+    """Transposed gradients are included, because the fused kernel of torch ignores strides."""
     torch.manual_seed(0)
     value = torch.randn(5, 3)
     expected = torch.nn.Parameter(value.clone())

@@ -1,4 +1,4 @@
-"""Resampling by an integer factor in blocks without overlap."""
+"""Decimation: resampling by an integer factor."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def random_walks(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("time", "steps"), [(5000, 500), (1200, 400), (60, 30), (40, 10), (20, 20)]
 )
-def test_result_is_that_of_the_polyphase_filter_of_scipy(time: int, steps: int):
+def test_decimation_equals_the_polyphase_filter_of_scipy(time: int, steps: int):
     series = random_walks(3, time)
     expected = resample_poly(series.double(), 1, time // steps, axis=1, padtype="edge")
     found = decimate(series, steps)
@@ -24,7 +24,7 @@ def test_result_is_that_of_the_polyphase_filter_of_scipy(time: int, steps: int):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * series.abs().max())
 
 
-def test_result_is_that_of_resample_up_to_the_last_bits():
+def test_decimation_equals_resampling_within_rounding_errors():
     series = random_walks(4, 12, 5000)
     scale = float(series.abs().max())
     torch.testing.assert_close(
@@ -48,6 +48,7 @@ def test_each_series_is_decimated_independently():
 
 def test_decimation_is_differentiable():
     series = torch.randn(2, 5000, requires_grad=True)
+    # The weights that are cached here must also support gradients.
     with torch.inference_mode():
         decimate(torch.zeros(1, 5000), 500)
     decimate(series, 500).sum().backward()

@@ -1,4 +1,4 @@
-"""Ensembles of synthetic experts with known errors, so that the best ensemble is known."""
+"""Ensembles of synthetic experts with known errors."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def noisy_heads(kind: Kind, seed: int = 0, experts: int = 3) -> HeadOutputs:
 
 
 def complementary_heads(kind: Kind, seed: int = 0) -> HeadOutputs:
-    """Return predictions of two experts, each correct on one half of the records only."""
+    """Return predictions of two experts, each of which is correct for one half of the records."""
     generator = torch.Generator().manual_seed(seed)
     positive = torch.rand(RECORDS, generator=generator) < 0.5
     if kind == "regression":
@@ -260,7 +260,7 @@ def test_labels_outside_training_and_validation_are_not_used(name: str, kind: Ki
 
 @pytest.mark.parametrize("name", USES_VALIDATION)
 def test_validation_labels_are_used(name: str):
-    """Verify that the previous test can detect the use of labels."""
+    """This also verifies that the comparison in the previous test detects the use of labels."""
     heads = noisy_heads("regression", experts=2)
     encoded = heads.encoded.clone()
     encoded[VALIDATION] *= -1
@@ -289,7 +289,7 @@ def test_outputs_on_test_records_do_not_affect_other_records(name: str, kind: Ki
 
 
 @EVERY_ENSEMBLE_AND_KIND
-def test_ensemble_of_one_expert_predicts_like_it(name: str, kind: Kind):
+def test_ensemble_of_one_expert_returns_its_prediction_except_for_stacking(name: str, kind: Kind):
     heads = noisy_heads(kind, experts=1)
     output = fit_quickly(name, heads)
     assert output.prediction.isfinite().all()
@@ -298,7 +298,7 @@ def test_ensemble_of_one_expert_predicts_like_it(name: str, kind: Kind):
 
 
 @EVERY_ENSEMBLE_AND_KIND
-def test_two_identical_experts_predict_like_a_single_one(name: str, kind: Kind):
+def test_two_identical_experts_predict_like_one_except_for_stacking(name: str, kind: Kind):
     single = noisy_heads(kind, experts=1)
     doubled = replace(single, outputs=single.outputs.repeat(2, 1, 1))
     output = fit_quickly(name, doubled)

@@ -64,7 +64,7 @@ def test_mixing_with_weight_one_for_an_expert_returns_its_prediction(expert: int
 
 
 def test_mixing_logits_is_a_weighted_geometric_mean():
-    """With equal weights, the odds are the geometric means of the experts' odds."""
+    """With equal weights, the odds are geometric means; for regression, the mean is arithmetic."""
     predictions = torch.tensor([[[0.8, 0.2]], [[0.5, 0.5]]])
     weights = torch.full((1, 1, 2), 0.5)
     mixed = mix(weights, predictions, kind="binary", mixture="logits")
@@ -82,7 +82,7 @@ def test_outliers_are_compressed_in_order_and_other_features_are_unchanged():
     assert torch.equal(compressed[inside], features[inside])
     assert (compressed.diff() > 0).all()
     assert compressed.abs().max() < 8
-    # The derivative is continuous: no step is larger than one of the linear part.
+    # The slope is never larger than that of the linear part.
     assert compressed.diff().max() <= features.diff().max() + 1e-12
 
 

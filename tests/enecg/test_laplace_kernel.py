@@ -1,4 +1,4 @@
-"""Laplace kernels of features, and weights of the features by labels."""
+"""Laplace kernels, and feature weights that are derived from labels."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_weight_of_a_feature_is_the_share_of_variance_that_it_explains():
     torch.testing.assert_close(shares[0], shares[2], rtol=0.2, atol=0)
 
 
-def test_useless_and_constant_features_have_similar_weights():
+def test_uninformative_and_constant_features_have_similar_weights():
     features = draw(100, 400)
     features[:, :10] = 3.0
     rates = fit_rates(features, draw(100, 2).double())
@@ -63,7 +63,7 @@ def test_useless_and_constant_features_have_similar_weights():
 
 
 @pytest.mark.parametrize("records", [0, 1, 20])
-def test_features_have_equal_weights_without_different_labels(records: int):
+def test_features_have_equal_weights_if_labels_do_not_differ(records: int):
     features = draw(20, 4)
     encoder = QuantileBins(4)
     encoder.fit(features)
@@ -71,7 +71,7 @@ def test_features_have_equal_weights_without_different_labels(records: int):
     torch.testing.assert_close(rates, torch.full((4,), 0.25))
 
 
-def test_kernel_path_adds_the_kernel_values_of_landmarks():
+def test_kernel_path_returns_weighted_sums_of_kernel_values():
     path = KernelPath(2, 3, {"sex": 2, "age": 1})
     path.landmarks = draw(3, 2)
     for task, rate in (("sex", 0.5), ("age", 2.0)):
@@ -83,7 +83,7 @@ def test_kernel_path_adds_the_kernel_values_of_landmarks():
         torch.testing.assert_close(found, kernel @ path.weight[task].T)
 
 
-def test_kernels_are_limited_by_records_and_differences():
+def test_kernel_is_used_up_to_a_number_of_records_and_of_differences():
     assert can_use_kernel(2048, 238)
     assert not can_use_kernel(2049, 10)
     assert not can_use_kernel(2048, 239)

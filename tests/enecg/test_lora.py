@@ -22,7 +22,7 @@ def test_lora_freezes_hidden_layers_and_trains_updates_and_output_layers():
     assert torch.equal(heads.ffn["age"].hidden.base_layer.weight, initial)  # type: ignore[union-attr]
 
 
-def test_weights_with_an_update_equal_those_that_peft_merges():
+def test_adapted_weights_equal_those_merged_by_peft():
     ffn = FFN(20, 16, 3, dropout=0.0)
     model = with_lora(ffn, rank=4, alpha=6.0, dropout=0.0)
     layer = ffn.hidden

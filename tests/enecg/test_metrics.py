@@ -10,7 +10,7 @@ def rounded_probabilities(rng: np.random.Generator, records: int, classes: int) 
     return np.round(rng.dirichlet(np.ones(classes), records), 2)
 
 
-def test_calibration_error_is_zero_where_frequencies_equal_probabilities():
+def test_calibration_error_is_zero_if_frequencies_equal_probabilities():
     predicted = np.repeat([0.25, 0.75], 400)
     truth = np.concatenate([np.arange(400) < 100, np.arange(400) < 300]).astype(float)
     probability = np.stack([1 - predicted, predicted], 1)

@@ -1,4 +1,4 @@
-"""Metrics of the order of scores equal those of scikit-learn."""
+"""Metrics that depend only on the order of scores."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from enecg.rank_metrics import average_precision, roc_area
 
 
 @pytest.mark.parametrize("records", [2, 3, 5, 40, 1000])
-@pytest.mark.parametrize("decimals", [0, 1, 15], ids=["equal scores", "ties", "no ties"])
+@pytest.mark.parametrize("decimals", [0, 1, 15], ids=["many ties", "some ties", "no ties"])
 def test_areas_equal_those_of_scikit_learn(records: int, decimals: int):
     for seed in range(20):
         random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Closed-form ridge regression against scikit-learn."""
+"""Closed-form ridge regression, compared with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_coefficients_equal_those_of_scikit_learn(records: int, features: int, p
 
 
 @pytest.mark.parametrize(("records", "features"), [(40, 8), (20, 60)])
-def test_predictions_leave_out_the_group(records: int, features: int):
+def test_left_out_predictions_equal_those_of_models_without_the_group(records: int, features: int):
     x, y, groups = make_data(records, features)
     penalties = torch.tensor([0.1, 10.0], dtype=torch.float64)
     found = leave_out(RidgeDesign.decompose(x, groups), y, penalties)
@@ -75,7 +75,9 @@ def test_selected_predictions_equal_those_of_all_records(records: int, features:
 
 
 @pytest.mark.parametrize("setting", ["ROWS", "COLUMNS", "PAIR_VALUES"])
-def test_blocks_change_only_the_last_bits(setting: str, monkeypatch: pytest.MonkeyPatch):
+def test_block_sizes_change_predictions_only_by_rounding_errors(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+):
     x, y, groups = make_data(50, 8)
     penalties = torch.tensor([0.1, 10.0], dtype=torch.float64)
     expected = leave_out(RidgeDesign.decompose(x, groups), y, penalties)
@@ -92,7 +94,7 @@ def test_moments_of_parts_add_up():
     torch.testing.assert_close(found, expected)
 
 
-def test_gram_matrix_of_all_records_serves_any_selection():
+def test_gram_matrix_of_all_records_supports_any_selection():
     x, y, groups = make_data(20, 60)
     rows = torch.tensor([7, 3, 12, 0, 19])
     all_features = x.double()
@@ -134,7 +136,7 @@ def test_left_out_means_omit_the_group():
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 1.0, 1e3])
-def test_kernel_ridge_regression_equals_ridge_regression_on_the_features_of_the_kernel(
+def test_ridge_regression_with_a_linear_kernel_equals_ridge_regression(
     penalty: float,
 ):
     x, y, groups = make_data(30, 60)

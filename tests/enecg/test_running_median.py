@@ -19,10 +19,10 @@ def test_medians_equal_those_of_scipy(name: str, width: int, requires_grad: bool
     series = torch.from_numpy(SERIES[name]).float().requires_grad_(requires_grad)
     found = running_median(series, width)
     assert found.requires_grad == requires_grad
-    for row, expected in zip(
+    for medians, values in zip(
         found.detach().flatten(0, 1).numpy(), series.detach().flatten(0, 1).numpy(), strict=True
     ):
-        np.testing.assert_array_equal(row, medfilt(expected, width))
+        np.testing.assert_array_equal(medians, medfilt(values, width))
 
 
 def test_gradient_flows_to_the_sample_that_is_the_median():

@@ -32,7 +32,7 @@ def test_spectrum_of_a_flat_lead_is_finite():
     assert log_spectrum(torch.zeros(2, len(SAMPLED_LEADS) * STEPS)).isfinite().all()
 
 
-def test_gate_transforms_leads_to_their_spectrum():
+def test_gate_transforms_leads_into_their_spectra():
     leads = torch.cat([sampled(1.0), sampled(8.0)])
     gates = []
     for spectrum in (True, False):

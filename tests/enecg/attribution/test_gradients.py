@@ -1,4 +1,4 @@
-"""Integrated gradients through experts, heads and gate: completeness, and equality to momentfm."""
+"""Integrated gradients through experts, heads and gate: completeness, equality with momentfm."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,8 +35,8 @@ def tiny_moment() -> FrozenExpert:
     return expert
 
 
-def small(kind: type[FrozenExpert], model: nn.Module) -> FrozenExpert:
-    """Return an expert with a small model; only pooling and precision of its spec matter."""
+def make_expert(kind: type[FrozenExpert], model: nn.Module) -> FrozenExpert:
+    """Return an expert with a small model; of its spec, only pooling and precision are used."""
     return kind(replace(load_expert("dlinear", "random:0").spec, pooling="mean-std"), model)
 
 
@@ -49,10 +49,12 @@ def make_experts(tiny_moment: FrozenExpert) -> dict[str, FrozenExpert]:
     assert isinstance(dlinear, FrozenExpert)
     return {
         "dlinear": dlinear,
-        "timesnet": small(TimesNetExpert, TimesNet(model_size=8, feed_forward_size=8, layers=1)),
+        "timesnet": make_expert(
+            TimesNetExpert, TimesNet(model_size=8, feed_forward_size=8, layers=1)
+        ),
         "moment": tiny_moment,
-        "tempo": small(TempoExpert, Tempo(width=24, layers=1)),
-        "ecg-fm": small(EcgFmExpert, EcgFm(sizes)),
+        "tempo": make_expert(TempoExpert, Tempo(width=24, layers=1)),
+        "ecg-fm": make_expert(EcgFmExpert, EcgFm(sizes)),
     }
 
 
@@ -89,7 +91,7 @@ def test_contributions_through_each_expert_sum_to_the_change_in_the_output(
         assert (found.values.abs().sum(1) > 0).all(), name
 
 
-def test_gate_contributes_through_the_sampled_leads_alone():
+def test_gate_contributes_only_through_the_sampled_leads():
     dlinear = load_expert("dlinear", "random:0")
     torch.manual_seed(2)
     gate = Gate(150, {"task": 1}, 2, hidden=8, dropout=0.0, spectrum=True).eval()
@@ -112,7 +114,7 @@ def test_gate_contributes_through_the_sampled_leads_alone():
     assert tuple(used) == SAMPLED_LEADS
 
 
-def test_predictions_of_experts_without_gradients_are_constant():
+def test_predictions_of_experts_without_gradients_are_held_constant():
     experts = {
         "dlinear": load_expert("dlinear", "random:0"),
         "measurements": load_expert("measurements", "none"),
@@ -133,14 +135,14 @@ def test_predictions_of_experts_without_gradients_are_constant():
     torch.testing.assert_close(found.values, alone.values / 2)
 
 
-def test_moment_normalizes_to_the_same_bits_as_momentfm():
+def test_moment_normalization_is_bitwise_equal_to_that_of_momentfm():
     series = torch.cat([ECGS[:2].flatten(0, 1), torch.full((1, 5000), 0.3)])[None]
     mask = torch.ones(1, 5000)
     expected = RevIN(1)(series, "norm", mask)
     assert DifferentiableRevIN(1)(series, "norm", mask).equal(expected)
 
 
-def test_moments_gradient_is_that_of_finite_differences():
+def test_gradient_of_moment_normalization_equals_finite_differences():
     series = ECG[:2, :64].double()[None]
     direction = torch.randn(series.shape, generator=torch.Generator().manual_seed(3)).double()
     weights = torch.randn(series.shape, generator=torch.Generator().manual_seed(4)).double()

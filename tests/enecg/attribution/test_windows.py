@@ -22,7 +22,7 @@ BEATS = np.arange(0.4, 9.9, 0.8)
 
 
 def make_ecg(*parts: Sequence[tuple[float, float, float]]) -> np.ndarray:
-    """Return noise and Gaussian waves in all leads.
+    """Return an ECG with noise and Gaussian waves in all leads, (12, 5000) in mV.
 
     Args:
         parts: Time from the beat (s), width (s) and height (mV) of the waves.
@@ -70,7 +70,7 @@ def test_noise_has_no_windows():
 
 
 def test_t_onsets_of_ludb_are_near_the_cardiologists_marks(ludb: Path):
-    """The method was chosen on records with odd numbers and is tested on the others."""
+    """The method was selected on records with odd numbers; this test uses even numbers."""
     dataset = Ludb(ludb)
     ids = dataset.index().record_id.tolist()
     rows = [row for row, record in enumerate(ids) if record % 2 == 0][::4]
@@ -79,14 +79,16 @@ def test_t_onsets_of_ludb_are_near_the_cardiologists_marks(ludb: Path):
     errors = []
     for number, row in enumerate(rows):
         beats = analysis.beats.position[analysis.beats.record == number]
-        marks = [t_onset_marks(ludb / "data" / str(ids[row]), lead, beats) for lead in LEADS]
+        marks = [
+            median_marked_t_onset(ludb / "data" / str(ids[row]), lead, beats) for lead in LEADS
+        ]
         errors.append(2 * (found[number] - np.nanmedian(marks)))
     assert abs(np.mean(errors)) < 10
     assert np.mean(np.abs(errors)) < 20
 
 
-def t_onset_marks(path: Path, lead: str, beats: np.ndarray) -> float:
-    """Return the median distance in samples from the beat to the onset of its T wave."""
+def median_marked_t_onset(path: Path, lead: str, beats: np.ndarray) -> float:
+    """Return the median distance in samples from a beat to the annotated onset of its T wave."""
     annotation = wfdb.rdann(str(path), lead.lower())
     symbols = np.array(annotation.symbol)
     onsets = annotation.sample[:-1][(symbols[:-1] == "(") & (symbols[1:] == "t")]
@@ -96,7 +98,7 @@ def t_onset_marks(path: Path, lead: str, beats: np.ndarray) -> float:
     return float(np.median(distances)) if len(distances) else float("nan")
 
 
-def test_lines_join_the_samples_around_each_run():
+def test_lines_connect_the_samples_around_each_window():
     ecg = np.tile(np.array([0, 1, 9, 9, 4, 7, 7], np.float32), (12, 1))
     index = np.array([0, 0, 1, 1, 0, 2, 2])
     np.testing.assert_allclose(draw_lines(ecg, index)[0], [9, 9, 2, 3, 8, 4, 4])

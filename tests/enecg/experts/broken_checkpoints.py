@@ -1,4 +1,4 @@
-"""Checkpoints with the damage that interrupted downloads and wrong files have."""
+"""Damaged checkpoints, as they result from interrupted downloads or other models."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from enecg.errors import UserError
 
 
 class CustomObject:
-    """An object that only its own code can unpickle."""
+    """An object that can only be unpickled by importing its class."""
 
 
 def _remove_key(tensors: dict[str, torch.Tensor], key: str, path: Path) -> str:
@@ -53,7 +53,7 @@ KINDS: dict[str, Callable[[dict[str, torch.Tensor], str, Path], str]] = {
 def assert_rejected(
     expert: str, kind: str, tensors: dict[str, torch.Tensor], key: str, folder: Path
 ) -> None:
-    """Assert that loading a checkpoint fails with a message of one line after damage at `key`."""
+    """Assert that a checkpoint loads, and that damage at `key` raises a one-line message."""
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
     experts.load_expert(expert, str(path))

@@ -1,4 +1,4 @@
-"""Checkpoints as users may have them: wrapped, renamed, in another format or damaged."""
+"""Checkpoints that are wrapped, renamed, in another format or damaged."""
 
 import gzip
 import io
@@ -186,7 +186,9 @@ OTHER_FORMATS: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("kind", OTHER_FORMATS)
-def test_other_format_is_named_with_its_remedy(kind: str, suffix: str, tmp_path: Path):
+def test_error_for_another_format_names_the_format_and_the_remedy(
+    kind: str, suffix: str, tmp_path: Path
+):
     write, expected = OTHER_FORMATS[kind]
     path = tmp_path / f"checkpoint{suffix}"
     write(path)
@@ -198,7 +200,7 @@ def test_other_format_is_named_with_its_remedy(kind: str, suffix: str, tmp_path:
 
 @pytest.mark.parametrize("kind", ["Git LFS pointer", "HTML", "empty", "zip"])
 @pytest.mark.parametrize("expert", ["timesnet", "moment", "tempo", "ecg-fm"])
-def test_other_format_is_named_by_every_expert(expert: str, kind: str, tmp_path: Path):
+def test_error_of_every_expert_names_another_format(expert: str, kind: str, tmp_path: Path):
     write, expected = OTHER_FORMATS[kind]
     write(tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match=expected):

@@ -1,4 +1,4 @@
-"""DLinear against the outputs of Time-Series-Library, branch by branch."""
+"""DLinear, compared with the outputs of Time-Series-Library."""
 
 import json
 from pathlib import Path

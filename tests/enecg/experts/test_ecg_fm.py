@@ -1,4 +1,4 @@
-"""ECG-FM against the outputs of its source, for all forms of its checkpoints.
+"""ECG-FM, compared with the outputs of its source for all forms of its checkpoints.
 
 golden/README.md describes the golden files.
 """
@@ -255,7 +255,9 @@ class ExecutesCode:
         return Path.touch, (self.path,)
 
 
-def test_checkpoint_that_would_execute_code_is_rejected_unread(tmp_path: Path) -> None:
+def test_checkpoint_that_would_execute_code_is_rejected_without_executing_it(
+    tmp_path: Path,
+) -> None:
     state = checkpoint()
     state["cfg"]["task"]["data"] = ExecutesCode(tmp_path / "ran")
     torch.save(state, tmp_path / "a.pt")
@@ -371,9 +373,8 @@ def test_constant_lead_becomes_zero_with_finite_gradients(
     assert (ecg.grad[0, 0] != 0).any()
 
 
-def test_no_state_is_zero_so_that_the_mean_equals_the_pooling_of_the_source(
-    small: EcgFmExpert,
-) -> None:
+def test_no_state_is_zero(small: EcgFmExpert) -> None:
+    """The source averages over nonzero states, which equals the mean only if no state is zero."""
     assert (small.states(records(2)) != 0).all()
 
 

@@ -1,4 +1,4 @@
-"""ECG-JEPA against the outputs of its source.
+"""ECG-JEPA, compared with the outputs of its source.
 
 golden/README-ecgfounder-ecg-jepa.md describes the golden files.
 """
@@ -177,10 +177,10 @@ def test_dependent_leads_change_only_the_appended_mean_and_scale(expert: EcgJepa
 
 def test_patch_attends_only_to_its_lead_and_its_time(expert: EcgJepaExpert) -> None:
     mask = expert.model.mask.unflatten(0, (8, 50)).unflatten(2, (8, 50))
-    seen = mask[3, 20]
-    assert seen[3].all()
-    assert seen[:, 20].all()
-    assert seen.sum() == 50 + 7
+    attended = mask[3, 20]
+    assert attended[3].all()
+    assert attended[:, 20].all()
+    assert attended.sum() == 50 + 7
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""ECGFounder against the outputs of its source, and its filters against scipy.
+"""ECGFounder, compared with the outputs of its source.
 
 golden/README-ecgfounder-ecg-jepa.md describes the golden files.
 """

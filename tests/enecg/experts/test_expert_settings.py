@@ -20,8 +20,8 @@ SETTINGS = [
     ("timesnet", "top_k", "periods", 3, 5, 7),
     ("dlinear", "moving_avg", "moving_average", 25, 25, 51),
 ]
-"""Expert, setting, and key of the architecture; then the default value for random weights, that
-for a checkpoint, and another value."""
+"""Expert, setting, key of the architecture, default for random weights, default for a checkpoint,
+and another value."""
 
 all_settings = pytest.mark.parametrize(
     ("expert", "name", "key", "random", "assumed", "other"), SETTINGS
@@ -35,7 +35,7 @@ def save(expert: str, path: Path, **contents: Any) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def test_every_setting_is_tested():
+def test_settings_of_all_experts_are_tested():
     known = {
         (name, setting.name, setting.architecture_key)
         for name in list_experts()

@@ -1,4 +1,4 @@
-"""Tests of all registered experts."""
+"""Registered experts and their definitions."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def embed_in_batches(expert: Expert, ecgs: torch.Tensor, size: int) -> torch.Ten
 
 
 def assert_equal_in_half_precision(actual: torch.Tensor, expected: torch.Tensor) -> None:
-    """Assert equality up to the last bit of float16, which rounding in float32 may change."""
+    """Assert equality up to the last bit of float16, which may differ by rounding in float32."""
     torch.testing.assert_close(actual, expected, rtol=2**-10, atol=1e-4)
 
 
@@ -66,7 +66,7 @@ def test_embedding_depends_on_the_ecg_but_not_on_batch_or_order(
 
 
 @pytest.mark.slow
-def test_moment_does_not_depend_on_the_batch(ecgs: torch.Tensor):
+def test_embedding_of_moment_does_not_depend_on_the_batch(ecgs: torch.Tensor):
     expert = load_expert("moment", RANDOM)
     together = embed_in_batches(expert, ecgs[:2], 2)
     assert together.shape == (2, expert.spec.embedding_size)
@@ -74,7 +74,7 @@ def test_moment_does_not_depend_on_the_batch(ecgs: torch.Tensor):
 
 
 @pytest.mark.slow
-def test_moment_does_not_depend_on_batch_or_order_of_64_records(ecgs: torch.Tensor):
+def test_embedding_of_moment_does_not_depend_on_batch_or_order_of_64_records(ecgs: torch.Tensor):
     expert = load_expert("moment", RANDOM)
     together = embed_in_batches(expert, ecgs, 64)
     assert_equal_in_half_precision(embed_in_batches(expert, ecgs, 1), together)
@@ -93,7 +93,7 @@ def test_random_weights_depend_only_on_the_seed(name: str):
     assert first.weights == "random:0"
 
 
-def check_sizes(name: str) -> None:
+def assert_sizes(name: str) -> None:
     definition, expert = get_definition(name), load_expert(name, RANDOM)
     assert isinstance(expert, torch.nn.Module)
     assert expert.spec.embedding_size == definition.embedding_size
@@ -102,13 +102,13 @@ def check_sizes(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*FAST, "moment", "moment-windows", "ecgfounder"])
 def test_definition_states_the_sizes_of_the_expert(name: str):
-    check_sizes(name)
+    assert_sizes(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["moment-base", "moment-large", "tempo", "ecg-fm", "ecg-jepa"])
 def test_definition_states_the_sizes_of_a_large_expert(name: str):
-    check_sizes(name)
+    assert_sizes(name)
 
 
 def test_unsupported_pooling_is_an_error():
@@ -128,7 +128,7 @@ def test_expert_is_frozen_and_stays_in_evaluation_mode(name: str):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_embedding_keeps_the_amplitude(name: str, ecgs: torch.Tensor):
+def test_embedding_depends_on_the_amplitude(name: str, ecgs: torch.Tensor):
     expert = load_expert(name, RANDOM)
     single = embed_in_batches(expert, ecgs[:1], 1)
     double = embed_in_batches(expert, 2 * ecgs[:1], 1)

@@ -1,4 +1,4 @@
-"""MOMENT against momentfm itself, on a checkpoint written by momentfm."""
+"""MOMENT, compared with momentfm on a checkpoint written by momentfm."""
 
 import json
 import sys
@@ -20,13 +20,13 @@ TINY = {"d_model": 32, "d_ff": 48, "num_heads": 2, "num_layers": 2}
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny() -> Iterator[None]:
-    """Shrink MOMENT-1-small; all sizes run the same code."""
+    """Reduce the sizes of MOMENT-1-small; the code does not depend on them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(moment.T5_SIZES, "small", TINY)
         yield
 
 
-# momentfm warns whenever a head is not the pretrained one.
+# momentfm warns if it is used without its pretrained reconstruction head.
 pytestmark = pytest.mark.filterwarnings("ignore:Only reconstruction head is pre-trained")
 
 

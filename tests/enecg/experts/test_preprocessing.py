@@ -30,7 +30,7 @@ def test_sampling_rate_follows_from_steps_and_windows(
     assert preprocessing.window_steps == preprocessing.window_stride_steps == steps
 
 
-def test_json_values_survive_a_round_trip():
+def test_description_is_equal_after_a_json_round_trip():
     values = Preprocessing.resampled(500, normalization="zscore", leads=("II", "V1")).as_json()
     assert json.loads(json.dumps(values)) == values
 
@@ -53,7 +53,7 @@ def test_unknown_value_is_an_error(field: str):
         Preprocessing(**{field: "other"})  # type: ignore[arg-type]
 
 
-def test_text_lists_leads_unless_all_are_used():
+def test_text_contains_the_leads_unless_all_are_used():
     assert str(Preprocessing.resampled(512, windows=4, normalization="model")) == (
         "12 leads, 4 windows of 512 samples at 204.8 Hz, normalization: model"
     )

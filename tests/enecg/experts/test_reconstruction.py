@@ -23,7 +23,7 @@ def test_samples_are_masked_in_spans():
 
 
 @pytest.mark.parametrize("expert", ["dlinear", "timesnet"])
-def test_error_depends_on_masked_samples_only_and_not_on_their_values_in_the_input(expert):
+def test_only_masked_samples_have_errors_and_they_are_zero_in_the_input(expert):
     reconstruction = get_definition(expert).reconstruction()
     sizes = {size.name: size.default for size in reconstruction.sizes} | (
         {"model_size": 4, "feed_forward_size": 4, "layers": 1, "kernels": 1, "top_k": 1}
@@ -42,7 +42,7 @@ def test_error_depends_on_masked_samples_only_and_not_on_their_values_in_the_inp
     assert torch.equal(inputs[0][~mask], series[~mask])
 
 
-def test_timesnet_has_1_or_12_channels():
+def test_timesnet_with_3_channels_is_rejected():
     reconstruction = get_definition("timesnet").reconstruction()
     sizes = {size.name: size.default for size in reconstruction.sizes}
     with pytest.raises(UserError, match=r"--size has 3 input channels"):

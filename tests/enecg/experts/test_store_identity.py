@@ -1,4 +1,4 @@
-"""Store identities of all experts are pinned, because a changed identity invalidates its stores."""
+"""Pinned store identities of all experts; if one changes, its stores are not used anymore."""
 
 import os
 import subprocess
@@ -68,8 +68,8 @@ def check(name: str, spec: ExpertSpec, expected: str | None) -> None:
     )
     assert identity == expected, (
         f"The store identity of {name} changed, so all stores of this expert would be recomputed. "
-        "If its embeddings were meant to change, raise its code_version (or DECODE_VERSION if the "
-        "decoding changed), and update the identity in this file. Otherwise, undo the change."
+        "If its embeddings were meant to change, increase its code_version (or DECODE_VERSION if "
+        "the decoding changed), and update the identity in this file. Otherwise, undo the change."
     )
 
 

@@ -1,4 +1,4 @@
-"""TEMPO against the outputs of its public source, for all forms of its checkpoints."""
+"""TEMPO, compared with the outputs of its public source for all forms of its checkpoints."""
 
 import json
 from collections.abc import Callable
@@ -219,7 +219,7 @@ def test_record_does_not_depend_on_its_batch(expert: TempoExpert, embedding: tor
     torch.testing.assert_close(alone, embedding, rtol=0, atol=TOLERANCE)
     flipped = expert.embed(records.flip(0)).flip(0)
     torch.testing.assert_close(flipped, embedding, rtol=0, atol=TOLERANCE)
-    # These are more series than one forward pass of GPT-2 takes.
+    # More series than GPT-2 processes in one forward pass.
     repeated = expert.embed(records.repeat(9, 1, 1))
     torch.testing.assert_close(repeated, embedding.repeat(9, 1), rtol=0, atol=TOLERANCE)
 

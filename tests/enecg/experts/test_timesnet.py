@@ -1,4 +1,4 @@
-"""TimesNet against the outputs of Time-Series-Library, one record per batch."""
+"""TimesNet, compared with the outputs of Time-Series-Library for one record per batch."""
 
 import json
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_checkpoint_with_three_channels_is_rejected(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def expert(tmp_path_factory: pytest.TempPathFactory) -> TimesNetExpert:
-    """Return an expert that is much smaller than the default one."""
+    """An expert that is much smaller than the default one."""
     return load(checkpoint(1), tmp_path_factory.mktemp("timesnet"))
 
 

@@ -1,4 +1,4 @@
-"""Options, sources and checkpoint files of weights."""
+"""Weights: options, sources, checkpoint files and digests."""
 
 import hashlib
 import os
@@ -153,7 +153,7 @@ def test_digests_that_are_computed_at_the_same_time_are_all_cached(
     compute, barrier = hashlib.file_digest, threading.Barrier(len(paths))
 
     def compute_together(*arguments):
-        barrier.wait()  # all have read the cache, and none has written to it
+        barrier.wait()  # until all threads have read the cache and none has written to it
         return compute(*arguments)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(len(paths)) as threads:
@@ -164,7 +164,7 @@ def test_digests_that_are_computed_at_the_same_time_are_all_cached(
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """A hub with one repository, with the headers of the real one."""
+    """A server with one repository and the headers of the Hugging Face Hub."""
 
     files: ClassVar = {"weights.safetensors": b"tensors", "config.json": b"{}"}
     requests: ClassVar[list[str]] = []
@@ -235,7 +235,7 @@ def test_weights_and_companions_are_downloaded_from_a_mirror_once(tmp_path: Path
         server.shutdown()
         server.server_close()
     assert fetch(*revisions, HF_HUB_OFFLINE="1").stdout == first.stdout
-    # Without its configuration, the model could be another one.
+    # The configuration determines the model, so weights without it are incomplete.
     (paths[0].parent / "config.json").unlink()
     incomplete = fetch("published", HF_HUB_OFFLINE="1")
     assert incomplete.returncode == 1

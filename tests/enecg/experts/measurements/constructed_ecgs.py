@@ -11,16 +11,17 @@ SECONDS = np.arange(5000) / 500
 QRS = ((-0.02, 0.006, -0.12), (0.0, 0.010, 1.0), (0.025, 0.008, -0.3))
 """Time from the R peak in s, width in s and height in mV of Q, R and S."""
 P, T = (-0.16, 0.022, 0.12), (0.27, 0.045, 0.3)
+"""Time, width and height of the P wave and the T wave, like `QRS`."""
 
 LEAD_GAINS = {
     "qrs": (0.7, 1.0, -0.8, -0.5, 0.3, 0.9, 1.2, 1.0),
     "p": (0.7, 1.0, 0.4, 0.5, 0.5, 0.6, 0.6, 0.5),
     "t": (0.8, 1.0, -0.2, 1.2, 1.4, 1.3, 1.0, 0.8),
 }
-"""Heights in I, II, V1 to V6."""
+"""Factors of the heights of the waves in leads I, II and V1 to V6."""
 
 
-def regular(rr: float = 0.8, first: float = 0.4) -> np.ndarray:
+def regular_beats(rr: float = 0.8, first: float = 0.4) -> np.ndarray:
     """Return the times of regular beats in s."""
     return np.arange(first, 9.9, rr)
 

@@ -1,22 +1,22 @@
-"""Beats are found in constructed ECGs with the faults of real ones, and not in noise."""
+"""Beat detection in constructed ECGs with artifacts, and in noise."""
 
 import numpy as np
 import pytest
-from constructed_ecgs import QRS, SECONDS, make_ecg, measure_one, regular, twelve_leads
+from constructed_ecgs import QRS, SECONDS, make_ecg, measure_one, regular_beats, twelve_leads
 
 from enecg.experts.measurements.analysis import analyze
 from enecg.experts.measurements.pacing import remove_spikes
 
-BEATS = regular()
+BEATS = regular_beats()
 
 
-def positions(ecg: np.ndarray) -> np.ndarray:
-    """Return the positions of the beats in s."""
+def beat_times(ecg: np.ndarray) -> np.ndarray:
+    """Return the times of the detected beats in s."""
     return analyze(ecg[None].astype(np.float32)).beats.position / 500
 
 
 def assert_found(ecg: np.ndarray, expected: np.ndarray = BEATS, tolerance: float = 0.012) -> None:
-    found = positions(ecg)
+    found = beat_times(ecg)
     assert len(found) == len(expected), found
     # The fiducial point may be elsewhere in the complex, but it must be the same in all beats.
     offset = found - expected
@@ -44,16 +44,16 @@ def test_irregular_intervals_are_measured():
 
 @pytest.mark.parametrize("rr", [0.3, 0.4, 1.2, 1.9])
 def test_beats_of_fast_and_slow_rhythms_are_found(rr: float):
-    beats = regular(rr)
+    beats = regular_beats(rr)
     t = (0.17, 0.03, 0.25) if rr < 0.5 else (0.27, 0.045, 0.3)
     p = None if rr < 0.35 else (-0.12, 0.02, 0.12)
     assert_found(make_ecg(beats, t=t, p=p), beats)
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.1, 5.0])
-def test_positions_do_not_depend_on_the_voltage(scale: float):
+def test_beat_times_do_not_depend_on_the_voltage(scale: float):
     ecg = make_ecg(BEATS)
-    np.testing.assert_allclose(positions(scale * ecg), positions(ecg), atol=2e-3)
+    np.testing.assert_allclose(beat_times(scale * ecg), beat_times(ecg), atol=2e-3)
 
 
 def test_beats_are_found_in_inverted_leads():
@@ -104,11 +104,11 @@ def test_noise_of_one_lead_is_not_removed_as_spikes():
     assert_found(ecg, tolerance=0.02)
 
 
-def test_burst_in_all_leads_between_beats_is_not_a_beat():
-    ecg = make_ecg(regular(1.2))
+def test_burst_in_all_leads_between_beats_is_not_detected_as_a_beat():
+    ecg = make_ecg(regular_beats(1.2))
     rng = np.random.default_rng(1)
     ecg[:, 900:1020] += 0.25 * rng.standard_normal((12, 120)).astype(np.float32)
-    assert_found(ecg, regular(1.2))
+    assert_found(ecg, regular_beats(1.2))
 
 
 def test_beats_are_found_despite_flat_leads():
@@ -133,17 +133,17 @@ def test_beats_are_found_despite_muscle_noise():
     assert_found(make_ecg(BEATS, noise_mv=0.12), tolerance=0.014)
 
 
-def test_tall_t_waves_are_not_beats():
+def test_tall_t_waves_are_not_detected_as_beats():
     assert_found(make_ecg(BEATS, t=(0.25, 0.03, 1.2)))
 
 
-def test_ectopic_beat_of_another_shape_is_a_beat():
+def test_ectopic_beat_of_another_shape_is_found():
     ventricular = make_ecg(
         [4.1], p=None, qrs=((0.0, 0.03, -1.5), (0.07, 0.03, 0.8)), t=(0.35, 0.06, 0.5), noise_mv=0
     )
     sinus = np.delete(BEATS, 5)  # the beat at 4.4 s
     beats = np.sort(np.append(sinus, 4.1))
-    found = positions(make_ecg(sinus) + ventricular)
+    found = beat_times(make_ecg(sinus) + ventricular)
     assert len(found) == len(beats)
     assert np.abs(found - beats).max() < 0.06
     values = measure_one(make_ecg(sinus) + ventricular)
@@ -151,22 +151,22 @@ def test_ectopic_beat_of_another_shape_is_a_beat():
 
 
 def test_wide_smooth_complexes_are_found():
-    """Their T waves resemble the complexes, and the contrast is low."""
+    """These ECGs have T waves that resemble the QRS complexes."""
     rng = np.random.default_rng(3)
     beats = 0.5 + np.cumsum(rng.uniform(0.5, 0.9, 12))
     wide = ((0.0, 0.032, 1.0), (0.06, 0.03, 0.3))
     assert_found(make_ecg(beats, p=None, qrs=wide, t=(0.34, 0.05, -0.5)), beats, tolerance=0.02)
 
 
-def test_t_wave_at_the_start_is_not_a_beat():
-    beats = regular(1.0, first=-0.25)
+def test_t_wave_at_the_start_is_not_detected_as_a_beat():
+    beats = regular_beats(1.0, first=-0.25)
     ecg = make_ecg(beats, qrs=((0.0, 0.02, 1.0),), t=(0.27, 0.05, 0.8))
     assert_found(ecg, beats[1:], tolerance=0.02)
 
 
 @pytest.mark.parametrize("beats", [[3.0, 7.5], [1.0, 4.5, 8.5]])
 def test_two_or_three_beats_are_found(beats: list[float]):
-    found = positions(make_ecg(beats))
+    found = beat_times(make_ecg(beats))
     assert len(found) == len(beats)
     values = measure_one(make_ecg(beats))
     assert values["has_beats"] == 1
@@ -186,7 +186,7 @@ def noise(kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["white", "wander", "common", "mains"])
-def test_noise_has_no_beats(kind: str):
+def test_no_beats_are_found_in_noise(kind: str):
     rng = np.random.default_rng(0)
     ecgs = np.stack([noise(kind, rng) for _ in range(40)]).astype(np.float32)
     assert analyze(ecgs).beats.count.tolist() == [0] * 40
@@ -199,10 +199,10 @@ def test_flat_record_has_no_beats_and_finite_features():
     assert np.isfinite(list(values.values())).all()
 
 
-def test_positions_do_not_depend_on_gains_of_single_leads():
+def test_beat_times_do_not_depend_on_gains_of_single_leads():
     ecg = make_ecg(BEATS)
     louder = ecg * np.array([1, 1, 1, 1, 1, 1, 0.05, 8, 1, 1, 0.1, 1])[:, None]
-    np.testing.assert_allclose(positions(louder), positions(ecg), atol=4e-3)
+    np.testing.assert_allclose(beat_times(louder), beat_times(ecg), atol=4e-3)
 
 
 def test_beats_of_any_polarity_are_found():

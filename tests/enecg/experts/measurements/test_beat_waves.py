@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from constructed_ecgs import QRS, P, T, make_ecg, measure_one, regular
+from constructed_ecgs import QRS, P, T, make_ecg, measure_one, regular_beats
 
-BEATS = regular(0.9)
+BEATS = regular_beats(0.9)
 
 
 def test_intervals_of_a_normal_beat_are_measured():
@@ -19,14 +19,14 @@ def test_intervals_of_a_normal_beat_are_measured():
 
 
 @pytest.mark.parametrize("later", [0.05, 0.1, 0.18])
-def test_qt_follows_the_t_wave(later: float):
-    rr = regular(1.1)
+def test_qt_interval_increases_by_the_delay_of_the_t_wave(later: float):
+    rr = regular_beats(1.1)
     usual = measure_one(make_ecg(rr))["qt_interval"]
     long = measure_one(make_ecg(rr, t=(T[0] + later, *T[1:])))["qt_interval"]
     assert long - usual == pytest.approx(1000 * later, abs=12)
 
 
-def test_qtc_follows_its_formulas():
+def test_qtc_intervals_equal_their_formulas():
     values = measure_one(make_ecg(BEATS))
     rr_s = values["rr_median"] / 1000
     assert values["qtc_bazett"] == pytest.approx(values["qt_interval"] / rr_s**0.5, rel=1e-6)
@@ -35,14 +35,14 @@ def test_qtc_follows_its_formulas():
 
 
 @pytest.mark.parametrize("earlier", [0.04, 0.1])
-def test_pr_follows_the_p_wave(earlier: float):
+def test_pr_interval_increases_if_the_p_wave_is_earlier(earlier: float):
     usual = measure_one(make_ecg(BEATS))["pr_interval"]
     long = measure_one(make_ecg(BEATS, p=(P[0] - earlier, *P[1:])))["pr_interval"]
     assert long - usual == pytest.approx(1000 * earlier, abs=10)
 
 
 @pytest.mark.parametrize("factor", [1.4, 1.8])
-def test_qrs_duration_follows_the_width(factor: float):
+def test_qrs_duration_is_proportional_to_the_width_of_the_complex(factor: float):
     wide = [(factor * at, factor * width, height) for at, width, height in QRS]
     usual = measure_one(make_ecg(BEATS))["qrs_duration"]
     values = measure_one(make_ecg(BEATS, qrs=wide, t=(0.32, 0.05, 0.3)))
@@ -60,7 +60,7 @@ def test_late_r_prime_is_part_of_the_complex():
     assert values["qrs_duration"] - usual["qrs_duration"] == pytest.approx(60, abs=16)
 
 
-def test_atrial_fibrillation_has_no_p_wave():
+def test_p_wave_is_not_reported_for_atrial_fibrillation():
     rng = np.random.default_rng(0)
     for seed in range(5):
         beats = 0.4 + np.cumsum(rng.uniform(0.5, 1.1, 11))
@@ -77,11 +77,11 @@ def test_atrial_fibrillation_has_no_p_wave():
         assert values["rr_irregular"] > 0.3
 
 
-def test_beats_without_p_wave_have_none():
+def test_p_wave_is_not_reported_for_beats_without_one():
     assert measure_one(make_ecg(BEATS, p=None))["has_p_wave"] == 0
 
 
-def test_amplitudes_are_those_of_the_construction():
+def test_amplitudes_equal_those_of_the_constructed_waves():
     qrs = ((-0.035, 0.006, -0.2), (0.0, 0.010, 1.0), (0.04, 0.008, -0.4))
     values = measure_one(make_ecg(BEATS, qrs=qrs))
     assert values["r_amplitude_II"] == pytest.approx(1.0, abs=0.08)
@@ -121,7 +121,7 @@ def test_st_elevation_is_measured():
     assert abs(values["st_j60_V6"] - measure_one(make_ecg(BEATS))["st_j60_V6"]) < 0.02
 
 
-def test_axes_point_to_the_leads():
+def test_axes_agree_with_the_amplitudes_of_the_limb_leads():
     values = measure_one(make_ecg(BEATS))
     # I = 0.7 and II = 1 give aVF = 0.65, hence atan2(0.65 * 2 / sqrt(3), 0.7).
     assert values["qrs_axis"] == pytest.approx(47, abs=4)
@@ -137,7 +137,7 @@ def test_axes_point_to_the_leads():
     )
 
 
-def test_limb_residual_shows_leads_that_do_not_match():
+def test_limb_residual_is_the_deviation_of_a_limb_lead_from_the_others():
     ecg = make_ecg(BEATS)
     assert measure_one(ecg)["limb_residual"] < 1e-6
     ecg[2] += 0.2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conformance.expert_tests import ExpertTests
-from constructed_ecgs import make_ecg, measure_one, regular
+from constructed_ecgs import make_ecg, measure_one, regular_beats
 
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
@@ -35,7 +35,9 @@ def varied_ecgs(count: int) -> np.ndarray:
     return np.stack(
         [
             make_ecg(
-                regular(0.5 + 0.02 * number), noise_mv=0.01 + 0.004 * (number % 9), seed=number
+                regular_beats(0.5 + 0.02 * number),
+                noise_mv=0.01 + 0.004 * (number % 9),
+                seed=number,
             )
             * (0.5 + 0.05 * number)
             for number in range(count)
@@ -78,14 +80,14 @@ def test_non_finite_sample_makes_all_features_nan():
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e3, 1e6])
-def test_absurd_voltages_have_finite_features(scale: float):
+def test_implausible_voltages_have_finite_features(scale: float):
     values = measure(scale * varied_ecgs(4))
     assert np.isfinite(values.astype(np.float16)).all()
     assert np.abs(values).max() <= LIMIT
 
 
-def test_float16_keeps_the_measurements():
-    """Stores have float16 by default: 11 bits, 0.05 % of a value."""
+def test_float16_represents_features_within_its_rounding_error():
+    """Stores are float16 by default, with a significand of 11 bits."""
     values = measure(varied_ecgs(20))
     stored = values.astype(np.float16).astype(np.float64)
     index = {feature.name: column for column, feature in enumerate(FEATURES)}
@@ -95,7 +97,7 @@ def test_float16_keeps_the_measurements():
     assert (error <= np.abs(values).max(0) * 2.0**-11 + 1e-7).all()
 
 
-def test_weights_do_not_apply():
+def test_expert_has_no_weights():
     spec = load_expert("measurements", "random:3").spec
     assert spec == load_expert("measurements").spec
     assert spec.weights == "none"
@@ -104,12 +106,12 @@ def test_weights_do_not_apply():
         ExpertOption.parse("--weights", ["measurements@random:0"]).check_experts(["measurements"])
 
 
-def test_pooling_does_not_apply():
+def test_expert_supports_no_pooling():
     with pytest.raises(UserError, match="measurements does not support pooling 'mean'"):
         load_expert("measurements", pooling="mean")
 
 
-def test_expert_reads_half_precision_and_keeps_the_device():
+def test_float64_input_has_the_same_float32_embedding():
     ecg = torch.from_numpy(varied_ecgs(1))
     embedding = load_expert("measurements").embed(ecg.double())
     assert embedding.dtype == torch.float32
@@ -125,7 +127,7 @@ def documented_row(feature, leads: bool) -> str:
 
 
 def test_every_feature_is_documented():
-    """The tables of docs/measurements.md are those of the code, one row for all leads."""
+    """The tables of docs/measurements.md match the code; a feature of all leads has one row."""
     per_lead = re.compile(rf"_({'|'.join(LEADS)})$")
     kinds = {per_lead.sub("", f.name) for f in FEATURES if f.name.endswith("_aVF")}
     expected = []

@@ -1,4 +1,4 @@
-"""Measurements of synthetic patients agree with the values that their ECGs were simulated with."""
+"""Measurements of synthetic ECGs, compared with the values from which they were simulated."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def measured(ecgs: np.ndarray) -> dict[str, np.ndarray]:
     return {feature.name: values[:, column] for column, feature in enumerate(FEATURES)}
 
 
-def test_beats_are_found(recordings: list[Recording], ecgs: np.ndarray):
+def test_few_beats_are_missed_or_false(recordings: list[Recording], ecgs: np.ndarray):
     beats = analyze(ecgs).beats
     missed = false = total = 0
     for row, recording in enumerate(recordings):
@@ -83,7 +83,7 @@ def test_measured_values_agree_with_simulated_ones(
     assert np.median(np.abs(error - middle)) < spread
 
 
-def test_p_waves_are_found_where_they_are(
+def test_presence_of_p_waves_is_mostly_detected(
     recordings: list[Recording], measured: dict[str, np.ndarray]
 ):
     present = np.isfinite([recording.p_ms for recording in recordings])
