@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ from pipeline.training.parallel import map_in_threads
 from pipeline.training.predictions import PredictionBuilder
 from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge
 from pipeline.training.settings import FitSettings
+
+MAX_STACKED_RECORDS = 4096
+"""Number of records of a repeat above which the heads of each repeat are trained separately."""
 
 BEST_EXPERT = "best expert"
 """The expert with the lowest validation loss, in each repeat."""
@@ -97,24 +101,30 @@ def run_repeats(
         settings: Hyperparameters.
         log: Called after each expert's heads, after the gates and after the ensembles.
         bases: Frozen hidden layer of each repeat, by expert; see `fit_heads`.
-        threads: Number of experts whose heads are trained at the same time. With several threads,
-            gates and ensembles are trained at the same time too. The results do not depend on it.
+        threads: Number of experts whose heads are trained at the same time; with many records, of
+            repeats of experts. With several threads, gates and ensembles are trained at the same
+            time, too. The results do not depend on it.
 
     Returns:
         The trained repeats, in the order of `cohorts`.
     """
     labeled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
 
-    def fit(name: str) -> list[FittedHeads]:
-        layers = None if bases is None else bases[name]
-        combined = len(names) > 1
-        return fit_heads(features.experts[name], labeled, settings, layers, combined=combined)
-
+    parts = _split_repeats(labeled)
     names = list(features.experts)
+
+    def fit(unit: tuple[str, Sequence[int]]) -> list[FittedHeads]:
+        name, part = unit
+        layers = None if bases is None else [bases[name][index] for index in part]
+        repeats = [labeled[index] for index in part]
+        combined = len(names) > 1
+        return fit_heads(features.experts[name], repeats, settings, layers, combined=combined)
+
+    fitted = map_in_threads(fit, list(product(names, parts)), threads)
     heads: dict[str, list[FittedHeads]] = {}
-    for name, fitted in zip(names, map_in_threads(fit, names, threads), strict=True):
-        heads[name] = fitted
-        log(name, fitted)
+    for name in names:
+        heads[name] = [fit for fits in islice(fitted, len(parts)) for fit in fits]
+        log(name, heads[name])
     by_repeat = [dict(zip(heads, fits, strict=True)) for fits in zip(*heads.values(), strict=True)]
 
     def fit_gates() -> list[FittedModel]:
@@ -176,6 +186,21 @@ def run_repeats(
     if len(heads) > 1:
         log("ensembles", ())
     return repeats
+
+
+def _split_repeats(repeats: Sequence[LabeledRepeat]) -> list[Sequence[int]]:
+    """Divide the repeats into parts whose heads are trained in one pass each.
+
+    With few records, training in one pass is faster, because calling torch takes longer than the
+    arithmetic. With many, it is not, and more parts occupy the threads more evenly.
+
+    Returns:
+        Indices of the repeats of each part.
+    """
+    indices = range(len(repeats))
+    if min(len(repeat.rows) for repeat in repeats) > MAX_STACKED_RECORDS:
+        return [[index] for index in indices]
+    return [indices]
 
 
 def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str]]]:

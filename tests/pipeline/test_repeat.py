@@ -119,6 +119,24 @@ def test_models_and_predictions_do_not_depend_on_the_number_of_threads(inputs: I
                 assert torch.equal(tensor, tensors[key]), key
 
 
+def test_heads_of_repeats_are_the_same_in_one_pass_and_in_several(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+):
+    cohorts = [draw_cohort(IDS, PATIENTS, patients=120, seed=seed) for seed in (0, 1)]
+    one_pass = run_repeats(cohorts, inputs, FEATURES, QUICK, lambda *_: None)
+    monkeypatch.setattr("pipeline.training.repeat.MAX_STACKED_RECORDS", 0)
+    fits: list[int] = []
+    several = run_repeats(
+        cohorts, inputs, FEATURES, QUICK, lambda _, models: fits.append(len(models)), threads=2
+    )
+    assert fits == [2] * len(FEATURES.experts) + [2, 0]
+    for first, second in zip(one_pass, several, strict=True):
+        for name, fit in first.heads.items():
+            tensors = second.heads[name].module.state_dict()
+            for key, tensor in fit.module.state_dict().items():
+                assert torch.equal(tensor, tensors[key]), key
+
+
 @pytest.mark.parametrize("mixture", ["probabilities", "logits"])
 def test_validation_predictions_are_mixed_like_new_predictions(mixture: Mixture, inputs: Inputs):
     cohort = draw_cohort(IDS, PATIENTS, patients=120, seed=0)

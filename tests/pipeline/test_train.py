@@ -27,6 +27,7 @@ from pipeline.evaluation.predictions import CHANCE, CONSTANT, ENSEMBLE, RIDGE, Z
 from pipeline.evaluation.scores import Score
 from pipeline.labels import make_labels
 from pipeline.report.formats import to_markdown
+from pipeline.report.notes import NOT_A_DEVICE
 from pipeline.report.paper_tables import all_tables, other_metrics_tables, tables_with_notes
 from pipeline.runs import results as runs
 from pipeline.runs.predictor import load_predictor, read_run_features
@@ -228,7 +229,7 @@ def test_run_folder_has_all_metrics_and_probabilities(results: Results):
 def test_tables_of_a_loaded_run_equal_the_original(results: Results):
     run = runs.read_results(results.folder)
     assert run.scores == results.scores
-    assert to_markdown(all_tables(run)) == results.markdown
+    assert results.markdown == f"{to_markdown(all_tables(run))}\n{NOT_A_DEVICE}\n"
     (resources,) = tables_with_notes(run, "figure3")
     assert [row[0].split()[1] for row in resources.rows[:-2]] == ["dlinear", "timesnet", "leads"]
     assert "GB" in resources.rows[-1][3]
