@@ -7,7 +7,7 @@ grows by appending rows. The lab table has all of MIMIC-IV's columns; 2 % of its
 results, at times near those of the ECGs. EnECG and pandas compute the record index and the labels,
 each in a separate process. pandas reads only the required columns of the lab table, in chunks of a
 million rows, and parses the times after filtering. The benchmark fails if the numbers of labels
-differ. It prints a Markdown table and removes the folder.
+differ. It prints a Markdown table and, without `--keep`, removes the folder.
 """
 
 import argparse

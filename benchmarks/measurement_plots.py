@@ -60,7 +60,10 @@ def main() -> None:
     errors = [compare(row, mark, beats_of(analysis, row)) for row, mark in enumerate(marks)]
     errors.sort(key=lambda record: (record.missed + record.false, record.rr_error), reverse=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print("| record | diagnosis | beats | missed | false | RR error, ms | largest distance, ms |")
+    print(
+        "| record | diagnosis | beats | missed | false | RR error, ms "
+        "| largest deviation from the median distance, ms |"
+    )
     print("|--:|---|--:|--:|--:|--:|--:|")
     for record in errors[: arguments.records]:
         row, number = record.row, ids[record.row]
@@ -92,7 +95,10 @@ def compare(row: int, marks: Marks, found: np.ndarray) -> RecordErrors:
 
 def plot(ecg: np.ndarray, marks: np.ndarray, errors: RecordErrors, path: Path) -> None:
     """Plot a record with its marks and detected beats."""
-    error = f"RR error {errors.rr_error:.2f} ms, largest distance {errors.largest_distance:.0f} ms"
+    error = (
+        f"RR error {errors.rr_error:.2f} ms, largest deviation from the median distance "
+        f"{errors.largest_distance:.0f} ms"
+    )
     figure = plot_ecg(ecg, title=f"{path.stem}: {error}")
     (axes,) = figure.axes
     lines = ((marks, "#2e8b57", "-"), (errors.found, "#c0392b", (0, (2, 3))))

@@ -3,10 +3,11 @@
     python benchmarks/store.py --folder /tmp/bench            # 800,035 x 768 float16, 5 GB of disk
     python benchmarks/store.py --folder /tmp/bench --rows 100000
 
-A ratio is the other method's time divided by EnECG's time; at 0.5, EnECG takes twice as long. Times
-are medians over `--repeats` repetitions. Each repetition runs all methods, so that changes of the
-machine's load affect all of them. "Cold" means that the files were dropped from the page cache
-(posix_fadvise) before each method.
+A ratio is the other method's time divided by EnECG's time; at 0.5, EnECG takes twice as long. For
+S3, the other method is EnECG on a local disk. Times of writing and reading rows are medians over
+`--repeats` repetitions. Each repetition runs all compared methods, so that changes of the machine's
+load affect all of them. Epochs and S3 are measured once, and planning three times. "Cold" means
+that the files were dropped from the page cache (posix_fadvise) before each method.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def measure(folder: Path, rows: int, repeats: int) -> None:
-    """Print the times of all operations, and their ratios to EnECG's times."""
+    """Print the times of the operations, and the ratio of other methods' times to EnECG's."""
     data = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float16)
     flat, plain = folder / "flat.bin", folder / "plain"
     times: dict[str, list[float]] = {}
@@ -91,7 +92,7 @@ def measure(folder: Path, rows: int, repeats: int) -> None:
     native = ours.array("embedding")
 
     def mapped() -> np.ndarray:
-        # Map the file again for each use, because pages of a mapped file stay in the page cache.
+        # Map the file again for each use, because posix_fadvise does not drop mapped pages.
         return np.memmap(flat, np.float16, "r", shape=(rows, FEATURES))
 
     readers: dict[str, Callable[[], object]] = {

@@ -150,20 +150,22 @@ def acquire(
 
     Args:
         folder: Folder of the lease documents (`layout.leases_folder`).
-        wait_seconds: Minimum wait before `LeaseHeld` is raised.
+        wait_seconds: Time to wait for a lease that is being renewed; the wait includes at least one
+            renewal.
         log: Called once with a message if the wait is longer than `POLL_SECONDS`.
         stop: Event that another thread sets to end the wait.
         permitted: Event that another thread sets when the lease may be acquired. Until then, this
             function only observes whether the lease is renewed.
         heartbeat_seconds: Interval of renewals of the acquired lease.
-        expire_seconds: Seconds without a renewal after which the acquired lease expires.
+        expire_seconds: Seconds without a renewal after which the acquired lease expires, and a
+            current lease whose document is invalid.
         note: Text appended to the holder's description in messages, such as ``, enecg doctor``.
 
     Returns:
         The lease, to be released or used in a ``with`` block.
 
     Raises:
-        LeaseHeld: Another process holds the lease; the message names it.
+        LeaseHeld: Another process holds the lease, or `stop` was set before the lease was acquired.
         StoreError: The store root is unreachable or cannot be written.
     """
     start = time.monotonic()
@@ -199,7 +201,7 @@ def acquire(
                 )
             if log is not None and now - start > POLL_SECONDS:
                 limit = (
-                    f" If it is, the total wait is up to {wait_seconds / 60:.3g} minutes."
+                    f" If the lease is renewed, the total wait is {wait_seconds / 60:.3g} minutes."
                     if wait_seconds
                     else ""
                 )
@@ -211,7 +213,7 @@ def acquire(
                 log = None
         elif stop.is_set():
             raise LeaseHeld(
-                f"{store_beside(folder)} is being written by another process; run the same command "
+                f"Stopped waiting for the lease of {store_beside(folder)}; run the same command "
                 "later."
             )
         (stop if permitted is None or is_permitted else permitted).wait(POLL_SECONDS)
@@ -286,7 +288,7 @@ def _remove_lower(folder: Location, number: int) -> None:
 
 
 def _restart_numbers(folder: Location) -> None:
-    """Remove an expired or released lease with the highest number, which has no successor."""
+    """Remove a free or expired lease with number `MAX_NUMBER`, which cannot have a successor."""
     with translate_errors(folder):
         # Remove the staging folders first, so that the previous holder can no longer write.
         for staging in folder.folders():

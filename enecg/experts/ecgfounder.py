@@ -179,14 +179,15 @@ class EcgFounderExpert(FrozenExpert):
 
 
 def _initialize(model: EcgFounder) -> EcgFounder:
-    """Draw the weights as torch does by default, but in float64.
+    """Draw the weights from torch's default distributions, but in float64.
 
     Args:
         model: A model with random weights.
 
     Returns:
-        The model. Rounding to float32 removes the differences between CPUs.
+        The model.
     """
+    # Rounding float64 values to float32 removes differences between CPUs.
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, nn.Conv1d | nn.Linear):

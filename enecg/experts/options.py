@@ -67,13 +67,14 @@ class ExpertOption:
             experts: Names of the requested experts.
 
         Raises:
-            UserError: An override names another expert, or is weights of an expert without any.
+            UserError: An override is for an expert that is not among them, or sets weights of an
+                expert that has none.
         """
         for expert, value in self.overrides:
             if expert not in experts:
                 raise UserError(
-                    f"{self.option} refers to expert {expert!r}, which is not among --experts; add "
-                    f"the expert, or remove {expert}@{value}."
+                    f"{self.option} refers to expert {expert!r}, which is not one of "
+                    f"{', '.join(experts)}; remove {expert}@{value}, or select the expert."
                 )
             if self.option == "--weights" and not get_definition(expert).has_weights:
                 raise UserError(f"{expert} has no weights; remove {expert}@{value} from --weights.")

@@ -23,8 +23,8 @@ class ExpertSetting:
     Attributes:
         name: NAME in `--expert-setting EXPERT.NAME=VALUE`, as in the expert's published code.
         architecture_key: Key of the value in `ExpertSpec.architecture`.
-        default: Default of the expert's published code. It is used if neither the checkpoint nor
-            the user specifies a value.
+        default: Default of the expert's published code, used if neither a checkpoint nor the user
+            specifies a value. Experts with random weights may have another default.
         minimum: Smallest accepted value.
         maximum: Largest accepted value.
         odd: Whether the value must be odd.

@@ -46,8 +46,8 @@ class StoreCheck:
     """Result of the check of one store.
 
     Attributes:
-        store: Location of the store.
-        intact: Whether no row is damaged and no recomputed row differs.
+        store: Location of the store; the error message if it cannot be opened.
+        intact: Whether the store can be read, no row is damaged and no recomputed row differs.
         lines: Lines of the report.
     """
 
@@ -73,7 +73,7 @@ def verify(
         Lines of the report.
 
     Raises:
-        UserError: A store is damaged, or a recomputed row differs.
+        UserError: A store is damaged or cannot be verified, or a recomputed row differs.
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.datasets.registry import open_dataset
@@ -112,9 +112,10 @@ def verify(
             job.log(line)
         more = f" and {len(damaged) - MAX_NAMED} more" if len(damaged) > MAX_NAMED else ""
         raise UserError(
-            f"{len(damaged)} of {len(checks)} stores are damaged or differ from the ECGs: "
-            f"{', '.join(damaged[:MAX_NAMED])}{more}. See the report of this run; `enecg store "
-            "verify URL --repair` sets damaged rows to absent, and extract computes them again."
+            f"{len(damaged)} of {len(checks)} stores are damaged, unverifiable or differ from the "
+            f"ECGs: {', '.join(damaged[:MAX_NAMED])}{more}. See the report of this run; `enecg "
+            "store verify URL --repair` sets damaged rows to absent, and extract computes them "
+            "again."
         )
     return lines
 
@@ -122,7 +123,7 @@ def verify(
 def check_store(
     store: "EmbeddingStore", recomputation: Recomputation | None, progress: Progress
 ) -> StoreCheck:
-    """Verify a store, and recompute some of its rows if it belongs to the data set.
+    """Verify a store. If it is intact and belongs to the data set, recompute some of its rows.
 
     Args:
         store: The store.

@@ -57,7 +57,8 @@ def serve(folder: Path, host: str, port: int, credentials: str) -> None:
         credentials: User and password as ``USER:PASSWORD``; empty to require none.
 
     Raises:
-        UserError: The folder does not exist, or other machines could connect without a password.
+        UserError: The folder does not exist, `credentials` has another form, or other machines
+            could connect without a password.
     """
     folder = folder.expanduser()
     if not folder.is_dir():
@@ -103,7 +104,7 @@ def pages_app(folder: Path, credentials: str) -> Starlette:
 
 
 class _Pages(StaticFiles):
-    """The files for which `_is_served`. Links that lead out of the folder are not followed."""
+    """The files that `_is_served` accepts. Links that lead out of the folder are not followed."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         if not _is_served(Path(path)):

@@ -65,10 +65,10 @@ def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
 
     In a table, the ids are in the column `record_id` or `study_id`, or else in the first column.
 
-    - Files of integer ids: a first line without an integer is a header, and ``#`` starts a comment.
-    - Files of text ids: the first line is a header only if it contains one of `ID_COLUMNS`. In a
-      text file, each line is one id, which may contain spaces and commas; lines that start with
-      ``#`` are ignored.
+    - Integer ids: a first line without an integer is a header, and ``#`` starts a comment.
+    - Text ids: files with the suffix ``.csv`` or ``.csv.gz`` and Parquet files are tables. In other
+      files, each line is one id, which may contain spaces and commas; lines that start with ``#``
+      are ignored. The first line is a header only if it contains one of `ID_COLUMNS`.
 
     Args:
         file: The file.

@@ -18,7 +18,7 @@ _LEADS = LeadsSample.spec.name
 def load_run_experts(
     run: SavedRun, weights: Sequence[str] = (), objects: Sequence[Expert] = ()
 ) -> dict[str, Expert]:
-    """Load the experts of a run with the weights, pooling, precision and sizes of its stores.
+    """Load the experts of a run with the weights, pooling, precision and settings of its stores.
 
     Args:
         run: The run.
@@ -27,7 +27,8 @@ def load_run_experts(
         objects: Experts that are not registered, as they were passed to `train`.
 
     Returns:
-        The experts by name, on the CPU, in the order of the gate's outputs.
+        The experts by name, in the order of the gate's outputs. Registered experts are on the CPU,
+        and `objects` are returned unchanged.
 
     Raises:
         UserError: An expert or its weights are unavailable, or differ from those of the run.

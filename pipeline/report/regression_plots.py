@@ -11,7 +11,7 @@ from pipeline.evaluation.predictions import TaskPredictions
 from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, MUTED, new_figure
 
 MAX_POINTS = 2000
-"""Maximum number of records in a scatter plot; if there are more, a random sample is shown."""
+"""Maximum number of predictions in a scatter plot; of more, a random sample is shown."""
 LIMITS = 1.96
 """Limits of agreement, in standard deviations of the errors."""
 
@@ -87,9 +87,9 @@ def describe_agreement(repeats: Sequence[TaskPredictions]) -> str:
 
 
 def describe_sample(repeats: Sequence[TaskPredictions]) -> str:
-    """Return a sentence on the sampling of points; empty if all records are shown."""
+    """Return a sentence on the sampling of points; empty if all predictions are shown."""
     count = sum(len(predictions.truth) for predictions in repeats)
-    return f" Points: {MAX_POINTS:,} of {count:,} records." if count > MAX_POINTS else ""
+    return f" Points: {MAX_POINTS:,} of {count:,} predictions." if count > MAX_POINTS else ""
 
 
 def _concatenate(repeats: Sequence[TaskPredictions]) -> tuple[_Values, _Values]:

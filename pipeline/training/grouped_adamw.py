@@ -29,7 +29,7 @@ class GroupedAdamW:
         ]
 
     def select(self, part: StackPart, parameters: Sequence[nn.Parameter]) -> "GroupedAdamW":
-        """Continue with some groups and tasks.
+        """Return an optimizer for some groups and tasks that continues with their state.
 
         Args:
             part: The groups and tasks.

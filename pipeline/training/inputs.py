@@ -42,7 +42,7 @@ class Inputs:
         dataset: The data set.
         cache: The stores.
         record_id: Ids of the records that have an embedding in every store.
-        skipped: Number of requested records without an embedding.
+        skipped: Number of requested records that lack an embedding in at least one store.
         labels: Table with a row for each of `record_id`: ``patient_id`` and one column per task.
         tasks: The tasks to train.
         notes: Notes on the labels, shown below the result tables.
@@ -108,8 +108,8 @@ def prepare_inputs(
     if settings.baselines is not None:
         if provenances is not None:
             raise UserError(
-                "--baselines cannot be combined with --base, because the base run has no hidden "
-                "layers for random weights; omit one of them."
+                "--baselines cannot be combined with --base, whose hidden layers were not trained "
+                "on embeddings of random weights; omit one of them."
             )
         weights = parse_baselines(settings.baselines)
         request = BaselineRequest(
@@ -152,7 +152,8 @@ def _note_omitted(cache: Cache) -> list[str]:
         return []
     return [
         f"Omitted {', '.join(cache.omitted)}: no store of these experts has the requested weights "
-        "and options. To use them, pass --weights, or --experts for an explanation."
+        "and options. To use them, pass these; with --experts NAME, the error message lists the "
+        "stores of an expert."
     ]
 
 
@@ -178,8 +179,8 @@ def _select_tasks(
         raise UserError(
             f"The data set {namespace} has no labels for {names} "
             f"(available: {', '.join(by_name) or 'none'}). Pass a table with a column record_id "
-            f"and the columns {columns} as --labels, or add the data set's tables that "
-            f"docs/labels.md lists for them.{unused}"
+            f"and the columns {columns} as --labels, or add the data set's tables "
+            f"that contain these labels (see docs/labels.md).{unused}"
         )
     return tuple(labeled) if every_task else tuple(by_name[task.name] for task in chosen)
 

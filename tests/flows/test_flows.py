@@ -123,7 +123,7 @@ def test_verify_recomputes_a_sample_and_fails_if_a_store_is_damaged(
     data = bytearray(shard.read_bytes())
     data[100] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(UserError, match=r"1 of 2 stores are damaged .*dlinear"):
+    with pytest.raises(UserError, match=r"1 of 2 stores are damaged, .*dlinear"):
         verify(**checked)
     assert "| **damaged** | " in newest_artifact("verification")
 

@@ -25,10 +25,12 @@ class Envelope:
     """The detection envelope of a batch, at 250 Hz.
 
     Attributes:
-        leads: Leads in the band of the QRS complex, each divided by its level and clipped.
+        leads: Leads in the band of the QRS complex, each divided by its 98th percentile and
+            clipped.
         weight: Weight of each lead, with sum 1; high for leads with high, narrow peaks.
         energy: Square root of the smoothed, weighted energy.
-        level: Typical height of the envelope's highest peaks.
+        level: Reference level of the energy: the fourth largest maximum of nine windows; see
+            `_WINDOW`.
         noise: Median of the envelope.
     """
 
@@ -39,7 +41,7 @@ class Envelope:
     noise: Float32[np.ndarray, " record"]
 
     def find_peaks(self) -> tuple[Int[np.ndarray, " peak"], Int[np.ndarray, " peak"]]:
-        """Find the maxima of 148 ms that are above an eighth of the level.
+        """Find the maxima of the energy within 148 ms that exceed an eighth of `level`.
 
         Returns:
             Record and position of each maximum, in ascending order.

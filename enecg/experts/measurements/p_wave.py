@@ -16,7 +16,7 @@ from enecg.experts.measurements.qrs import QrsComplex
 _EDGE = 0.18
 """Fraction of the peak's height at which the wave starts and ends."""
 _HALF_WIDTH = 45
-"""Largest distance of onset and offset from the peak: 90 ms."""
+"""Samples on each side of the peak that are searched for onset and offset: 90 ms."""
 _NEAR = 30
 """Samples on each side of the peak in which single beats are compared with the average: 60 ms."""
 _SMOOTHING = 9

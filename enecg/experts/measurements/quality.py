@@ -9,14 +9,28 @@ from enecg.experts.measurements.feature import Feature, Values
 FEATURES = (
     Feature("noise_median", "uV", "median over the leads of the median absolute second difference"),
     Feature("noise_max", "uV", "maximum over the leads of the median absolute second difference"),
-    Feature("wander_median", "mV", "median over the leads of the baseline wander's SD"),
-    Feature("wander_max", "mV", "maximum over the leads of the baseline wander's SD"),
+    Feature(
+        "wander_median",
+        "mV",
+        "median over the leads of the SD of the removed baseline wander and noise",
+    ),
+    Feature(
+        "wander_max",
+        "mV",
+        "maximum over the leads of the SD of the removed baseline wander and noise",
+    ),
     Feature("flat_share_max", "1", "largest share of unchanged samples of a lead"),
     Feature("flat_leads", "1", "number of leads with an SD below 1 % of the largest SD"),
-    Feature("noisy_leads", "1", "number of leads with more than 2.5 times the usual noise"),
+    Feature(
+        "noisy_leads", "1", "number of leads with more than 2.5 times the median slope of the leads"
+    ),
     Feature("detection_contrast", "dB", "height of the QRS complexes above the median envelope"),
     Feature("limb_residual", "mV", "mean absolute I + III - II, 0 by Einthoven's law"),
-    Feature("removed_spikes", "1", "number of pacemaker spikes and other jumps"),
+    Feature(
+        "removed_spikes",
+        "1",
+        "number of pacemaker spikes and other jumps, including dense series, which are kept",
+    ),
     Feature("lead_weight_min", "1", "smallest weight of a lead in the detection of beats, times 8"),
 )
 
