@@ -45,7 +45,7 @@ RANDOM = ("random:0",)
 
 
 class MeanExpert:
-    """An expert whose embedding is the mean of each lead. Counts the ECGs that it embeds."""
+    """An expert that embeds each lead as its mean, and counts the embedded ECGs."""
 
     def __init__(self, name: str = "mean", overflow_at: float | None = None) -> None:
         self.spec = ExpertSpec(name, 1, {}, Preprocessing(), "mean", 12, "none", "")
@@ -80,10 +80,10 @@ class ConstantDataset:
         return np.full((12, 5000), record, np.float32)
 
     def read_leads(self, row: int) -> Any:
-        raise AssertionError("an extraction reads no unchecked leads")
+        raise AssertionError("an extraction must not read unchecked leads")
 
     def labels(self) -> Any:
-        raise AssertionError("an extraction reads no labels")
+        raise AssertionError("an extraction must not read labels")
 
 
 def plan(dataset: Any, store: Any, *experts: Expert, **options: Any) -> ExtractionPlan:
@@ -152,7 +152,7 @@ def test_interrupted_extraction_keeps_its_rows_and_writes_a_run_record(tmp_path:
     summary = extract(dataset, tmp_path, [resumed], options=options)
     assert resumed.embedded == 10
     store = open_store(summary.stores[0])
-    # Run records with the same time in seconds are in random order.
+    # Run records of the same second are in random order.
     assert sorted(record["finished"] for record in read_runs(store)) == [False, True]
 
 
@@ -186,7 +186,7 @@ def test_only_missing_rows_of_an_expert_are_computed(tmp_path: Path):
     assert (summary.computed, summary.already_complete) == (5 + 25 + 5, 40)
 
 
-def test_limit_selects_the_first_records_and_changes_no_identity(tmp_path: Path):
+def test_limit_selects_the_first_records_and_does_not_change_the_identity(tmp_path: Path):
     few = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), limit=6)
     assert run(few).computed == 12
     assert np.flatnonzero(store_of(few).status()).tolist() == [0, 1, 2, 3, 4, 5]
@@ -195,7 +195,7 @@ def test_limit_selects_the_first_records_and_changes_no_identity(tmp_path: Path)
     assert run(more).computed == 28
 
 
-def test_unreadable_record_is_counted_and_named_and_stops_nothing(tmp_path: Path):
+def test_unreadable_record_is_counted_and_named_and_the_others_are_extracted(tmp_path: Path):
     planned = plan(ConstantDataset(range(20), unreadable=(3, 17)), tmp_path, MeanExpert())
     summary = run(planned)
     store = store_of(planned)
@@ -229,7 +229,7 @@ def test_non_finite_embedding_fails_its_record_alone(tmp_path: Path):
 
 
 class NanExpert(MeanExpert):
-    """An expert with broken weights."""
+    """An expert whose embeddings are NaN."""
 
     def embed(self, ecg: torch.Tensor) -> torch.Tensor:
         return super().embed(ecg) * float("nan")
@@ -268,7 +268,7 @@ def test_error_names_experts_whose_records_all_failed(
     if expected is not None:
         assert error is not None
         assert expected in error
-        # The stores are as empty as before, although this run computes nothing.
+        # A rerun computes nothing, but the stores are still empty.
         again = extract_again()
         assert again is not None
         assert "failed in an earlier run; retry them with --retry-failed" in again
@@ -294,7 +294,7 @@ def test_records_of_a_new_release_are_appended(tmp_path: Path):
     np.testing.assert_array_equal(store.read(np.array([10, 11, 4]))[:, 0], [50, 60, 4])
 
 
-def test_expert_added_later_has_the_same_rows(tmp_path: Path):
+def test_store_of_an_expert_added_later_has_the_same_rows(tmp_path: Path):
     run(plan(ConstantDataset(range(10)), tmp_path, MeanExpert()))
     grown = ConstantDataset([50, *range(10), 60])
     run(plan(grown, tmp_path, MeanExpert("late")))
@@ -337,9 +337,7 @@ def test_retried_range_resumes_where_it_failed(tmp_path: Path):
     assert (np.delete(store_of(planned).status(), 3) == WHOLE).all()
 
 
-def test_rows_are_counted_when_they_reach_their_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_rows_are_counted_once_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     planned = plan(ConstantDataset(range(8), unreadable=(3,)), tmp_path, MeanExpert())
     (all_shards,) = planned.ranges(1)
     put_status, summary = EmbeddingStore.put_status, ExtractionSummary()
@@ -439,7 +437,7 @@ class SlowExpert(MeanExpert):
 
 
 def extract_slowly(store: Path, done: Connection) -> None:
-    """Extract in a process that is killed; send the number of records after each batch."""
+    """Extract slowly; send the number of processed records after each batch."""
     dataset = ConstantDataset(range(100, 164), unreadable=(110,))
     planned = plan(dataset, store, SlowExpert(), batch_size=2, flush_seconds=0.05)
     run(planned, progress=lambda count, total: done.send(count))
@@ -590,7 +588,7 @@ def test_estimate_reads_only_the_newest_run_record(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture
 def _frequent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Renew leases often, so that a process soon knows that the lease of another is renewed."""
+    """Renew leases often, so that other processes soon detect that they are in use."""
     monkeypatch.setitem(acquire.__kwdefaults__, "heartbeat_seconds", 0.1)
 
 
@@ -657,7 +655,7 @@ def test_ctrl_c_ends_the_wait_for_another_extraction(tmp_path: Path, experts: tu
 
 def test_all_leases_are_observed_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     waits = []
-    # Broken after the timeout if one lease is only observed after another has been acquired.
+    # The barrier breaks if a lease is observed only after another has been acquired.
     all_started = threading.Barrier(3)
 
     def recording_acquire(folder: Location, *, wait_seconds: float, **options: Any) -> Lease:
@@ -671,7 +669,9 @@ def test_all_leases_are_observed_from_the_start(tmp_path: Path, monkeypatch: pyt
     assert waits == [3600.0] * 3
 
 
-def test_no_lease_is_acquired_before_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_first_lease_in_sorted_order_is_acquired_before_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     request = resolve(ConstantDataset(range(20)), tmp_path, MeanExpert(), MeanExpert("other"))
     first = min(leases_folder(target.location).key for target in request.targets[:-1])
     created: list[str] = []
@@ -716,7 +716,7 @@ def test_estimate_reports_a_writer_that_has_ended(tmp_path: Path):
     assert format_estimates(estimate_extraction(request))[0].endswith("no longer running)")
 
 
-def test_all_failures_are_counted_and_the_first_ones_kept(
+def test_all_failures_are_counted_and_the_first_ones_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("pipeline.extraction.summary.MAX_FAILURES", 5)

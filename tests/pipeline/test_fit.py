@@ -91,7 +91,7 @@ def truncate(repeat: LabeledRepeat, records: int) -> LabeledRepeat:
 
 
 def change_labels(repeat: LabeledRepeat, rows: torch.Tensor) -> LabeledRepeat:
-    """Reverse the order of the labels of some rows."""
+    """Return the repeat with the labels of `rows` in reverse order."""
     encoded = {task: labels.clone() for task, labels in repeat.encoded.items()}
     for task, labels in encoded.items():
         labels[rows] = repeat.encoded[task][rows.flip(0)]
@@ -99,7 +99,7 @@ def change_labels(repeat: LabeledRepeat, rows: torch.Tensor) -> LabeledRepeat:
 
 
 def add_useless_expert(fit: FittedHeads) -> dict[str, torch.Tensor]:
-    """Stack the predictions of an expert and those of a useless one."""
+    """Stack the predictions of an expert and the same predictions in reverse record order."""
     return {task: torch.stack([good, good.flip(0)]) for task, good in fit.outputs.items()}
 
 
@@ -155,7 +155,7 @@ def test_stopped_heads_are_not_computed_and_the_others_do_not_change(
 
 
 @pytest.mark.parametrize("adaptation", ["linear-lora", "lora", "linear"])
-def test_heads_that_are_not_combined_equal_those_that_are(adaptation: Adaptation):
+def test_outputs_of_heads_do_not_depend_on_whether_they_are_combined(adaptation: Adaptation):
     embedding = make_embedding()
     repeats = [make_repeat(embedding, seed) for seed in (0, 1)]
     settings = replace(QUICK, adaptation=adaptation, dropout=0.2)
@@ -166,7 +166,7 @@ def test_heads_that_are_not_combined_equal_those_that_are(adaptation: Adaptation
             rest = torch.cat([repeat.validation, repeat.test])
             found, expected = fit.outputs[task], other.outputs[task]
             torch.testing.assert_close(found[rest], expected[rest], rtol=1e-4, atol=1e-5)
-            if adaptation == "lora":  # needs no heads on folds
+            if adaptation == "lora":  # no heads on folds, so training records have no predictions
                 assert found[repeat.train].isnan().all()
             else:
                 torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -254,7 +254,7 @@ def test_top_k_gate_selects_k_experts_and_prefers_the_best(top_k: int):
     for task, weight in weights.items():
         assert ((weight > 0).sum(-1) == top_k).all()
         torch.testing.assert_close(weight.sum(-1), torch.ones(weight.shape[:2]))
-        # A random gate selects the good expert for one or two thirds of the records.
+        # A random gate selects the good expert for `top_k` thirds of the records.
         assert float((weight[..., 2] > 0).float().mean()) > (0.75 if top_k == 1 else 0.9), task
 
 
@@ -285,7 +285,7 @@ def test_out_of_fold_predictions_do_not_depend_on_labels_of_their_fold():
 
 
 def mean_losses(output: dict[str, torch.Tensor], repeat: LabeledRepeat, part: str) -> float:
-    """Return the mean over tasks of the loss relative to that of the constant predictor."""
+    """Return the loss relative to that of the constant predictor, averaged over tasks."""
     rows = getattr(repeat, part)
     ratios = []
     for task, targets in TARGETS.items():
@@ -310,20 +310,21 @@ def test_heads_on_useless_features_predict_like_the_constant_and_leak_no_label()
         losses.append([mean_losses(fit.outputs, repeat, part) for part in ("test", "train")])
     tested, out_of_fold = np.mean(losses, axis=0)
     assert 0.98 < tested < 1.02
-    # Training records would be predicted better than the constant if their labels were used.
+    # If labels leaked, training records would be predicted better than by the constant.
     assert 0.99 < out_of_fold < 1.02
 
 
 def test_correction_is_scaled_by_the_evidence_of_validation_and_training_patients():
     repeat = make_repeat(embedding := make_embedding())
     data = StackedData.from_repeats(embedding, [repeat])
-    # Ages: no gain. Sex: gains on noise, and training that stopped. Arrhythmia: a large gain.
+    # Losses per epoch: no gain for age, a small gain and an early stop for sex, and a large gain
+    # for arrhythmia.
     useless, noise, useful = [1.0, 1.1, 1.2], [0.69, 0.685, np.nan], [1.0, 0.8, 0.6]
     history = np.array([useless, noise, useful]).T[:, None]
     known = torch.full((1, 3), float(len(repeat.train)))
 
     def factors(best: float) -> list[float]:
-        """Return the factors if corrections of training records are best with a factor."""
+        """Return the factors if `best` has the smallest loss on training records."""
         return fit_factors(
             history, data, lambda _, rows, factor: ((1 + (factor - best) ** 2) * known, known)
         )[0].tolist()
@@ -334,7 +335,7 @@ def test_correction_is_scaled_by_the_evidence_of_validation_and_training_patient
         assert factors(best) == pytest.approx(expected, abs=0.03), best
 
 
-def test_correction_that_is_learned_from_noise_is_small():
+def test_correction_learned_from_noise_is_small():
     embedding = torch.randn(RECORDS, 600, generator=torch.Generator().manual_seed(3))
     repeat = make_repeat(make_embedding(), shuffled=True)
     (fit,) = fit_heads(embedding, [repeat], replace(QUICK, epochs=20))
@@ -450,18 +451,18 @@ def test_module_reproduces_its_outputs_with_any_batch_size(monkeypatch: pytest.M
     torch.testing.assert_close(batched["age"], outputs)
 
 
-def test_linear_path_is_refitted_only_for_test_records():
+def test_only_test_records_are_predicted_with_the_refitted_linear_path():
     embedding = make_embedding()
     (fit,) = fit_heads(embedding, [repeat := make_repeat(embedding)], QUICK)
     refitted = predict_heads(fit.module, embedding[repeat.rows], TARGETS)
     for rows, equal in ((repeat.test, True), (repeat.validation, False), (repeat.train, False)):
-        # Compare arrhythmia, because the path of a linear label hardly depends on the records.
+        # Compare arrhythmia, because refitting hardly changes the path of a linear label.
         found, expected = fit.outputs["arrhythmia"][rows], refitted["arrhythmia"][rows]
         assert torch.allclose(found, expected, atol=1e-4) == equal
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_head_is_not_worse_than_ridge_on_few_patients_and_many_features(missing: bool):
+def test_head_is_as_good_as_ridge_with_few_patients_and_many_features(missing: bool):
     generator = torch.Generator().manual_seed(0)
     embedding = torch.randn(RECORDS, 600, generator=generator)
     signal = embedding @ torch.randn(600, generator=generator) / 600**0.5
@@ -506,13 +507,13 @@ def test_linear_path_fits_nonlinear_functions_of_single_features():
     age, sex = (repeat.encoded[task][repeat.test] for task in ("age", "sex"))
     assert (fit.outputs["age"][repeat.test, 0] - age).abs().mean() < 0.4 * age.abs().mean()
     assert roc_auc_score(sex, fit.outputs["sex"][repeat.test, 1]) > 0.9
-    # The baseline is a linear regression, which cannot.
+    # The baseline is a linear regression, which cannot fit these functions.
     assert (fit.ridge_outputs["age"][repeat.test, 0] - age).abs().mean() > 0.6 * age.abs().mean()
     assert roc_auc_score(sex, fit.ridge_outputs["sex"][repeat.test, 1]) < 0.7
 
 
 def make_interaction_repeat(embedding: torch.Tensor) -> LabeledRepeat:
-    """Label the records by the signs of two features, neither of which determines the label."""
+    """Label the records by whether two features both exceed a threshold."""
     repeat = make_repeat(embedding)
     positive = embedding[repeat.rows][:, :2] > 0.3
     return replace(repeat, encoded=repeat.encoded | {"sex": positive.all(1).float()})
@@ -533,7 +534,9 @@ def test_linear_path_fits_interactions_of_features_among_many(monkeypatch: pytes
     assert with_kernel < 0.85 * without
 
 
-def test_linear_path_is_not_encoded_if_that_would_take_long(monkeypatch: pytest.MonkeyPatch):
+def test_features_are_not_encoded_beyond_the_limit_of_multiplications(
+    monkeypatch: pytest.MonkeyPatch,
+):
     embedding = make_embedding()
     repeat = make_additive_repeat(embedding)
     monkeypatch.setattr("enecg.quantile_bins.MAX_MULTIPLICATIONS", 1e6)
@@ -584,7 +587,7 @@ def test_kernels_do_not_depend_on_the_number_of_tasks_in_memory(monkeypatch: pyt
     torch.testing.assert_close(found.refit_left_out, expected.refit_left_out)
 
 
-def test_encoded_paths_of_trials_and_of_tasks_with_missing_labels():
+def test_encoded_path_of_a_task_does_not_depend_on_other_trials_and_tasks():
     embedding = make_embedding()
     repeat = make_additive_repeat(embedding)
     sex = repeat.encoded["sex"].clone()
@@ -612,7 +615,7 @@ def test_prior_of_a_regression_minimizes_the_absolute_error():
     assert (outlying - truth).square().mean() > 4 * (biased - truth).square().mean()
 
 
-def test_residual_learns_what_a_linear_path_cannot():
+def test_residual_learns_the_product_of_two_features():
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     product = (embedding[repeat.rows, 0] * embedding[repeat.rows, 1]).clone()
@@ -647,11 +650,11 @@ def test_gate_starts_at_its_prior_and_is_not_worse():
             repeat.encoded[task][rows],
         )
         assert learned <= expected + 1e-6
-        # The useless expert.
+        # The weight of the useless expert.
         assert weights[task][repeat.test].mean(0).min() < 0.05
 
 
-def test_gate_beats_its_prior_where_experts_are_right_for_different_records():
+def test_gate_improves_on_its_prior_if_experts_are_right_for_different_records():
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     leads = make_embedding(1)
@@ -683,12 +686,12 @@ def test_head_learns_a_rare_class():
     assert roc_auc_score(rare[repeat.test], score) > 0.95
 
 
-def test_gate_learns_for_a_class_of_three_percent():
+def test_gate_improves_on_its_prior_for_a_class_of_three_percent():
     generator = torch.Generator().manual_seed(0)
     records = 2000
     leads = torch.randn(records, 6, generator=generator)
     truth = (torch.rand(records, generator=generator) < 0.03).float()
-    # The experts have information on different records; elsewhere they predict the share.
+    # Each expert has information on half of the records, and predicts the share for the rest.
     informed = torch.where(truth > 0, 0.6, 0.015)
     first = leads[:, 0] > 0
     probability = torch.stack(
@@ -728,13 +731,13 @@ def test_linear_path_of_useless_features_predicts_the_best_constant_of_skewed_la
     )
     assert median < 0.9 * mean
     assert found < 0.5 * (median + mean)
-    # Left-out means would have a correlation of -1 with the labels.
+    # Leave-one-out means would have a correlation of -1 with the labels.
     left_out = fit.outputs["age"][repeat.train, 0]
     assert torch.corrcoef(torch.stack([left_out, labels[repeat.train]]))[0, 1].abs() < 0.3
 
 
 def test_validation_predictions_have_the_errors_of_new_records():
-    """The saved heads are fitted on validation records too, so their own errors are too small."""
+    """The saved heads are fitted on validation records too, so their errors there are too small."""
     generator = torch.Generator().manual_seed(5)
     embedding = torch.randn(RECORDS, 200, generator=generator)
     repeat = make_repeat(embedding)

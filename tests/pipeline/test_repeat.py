@@ -236,10 +236,10 @@ def test_threshold_is_chosen_on_training_and_validation_records(inputs: Inputs):
     assert builder.choose_threshold("potassium", output) == thresholds["validation"]
 
 
-def test_enecg_without_an_expert_is_that_of_a_run_with_the_others(inputs: Inputs):
+def test_enecg_without_an_expert_equals_enecg_of_a_run_with_the_others(inputs: Inputs):
     third = torch.randn(RECORDS, 12, generator=torch.Generator().manual_seed(3))
     features = replace(FEATURES, experts={**FEATURES.experts, "third": third})
-    # Three experts cannot be selected if there are two.
+    # With two experts, `top_k` is limited to 2.
     settings = replace(QUICK, top_k=3)
     cohorts = [draw_cohort(IDS, PATIENTS, patients=120, seed=seed) for seed in (0, 1)]
     others = run_repeats(cohorts, inputs, FEATURES, replace(QUICK, top_k=2), lambda *_: None)

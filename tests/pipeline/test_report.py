@@ -1,4 +1,4 @@
-"""Tables of run folders made without training."""
+"""Tables of run folders written without training."""
 
 import errno
 import json
@@ -112,7 +112,9 @@ def test_labels_name_untrained_heads_and_weights(run: RunResults):
     assert method_label("mean", run) == "mean (1 of 2 experts untrained)"
 
 
-def test_parameters_are_trainable_and_total_and_untrained_heads_train_none(run: RunResults):
+def test_parameters_are_trainable_and_total_and_untrained_heads_have_no_trainable_ones(
+    run: RunResults,
+):
     assert find_row(paper_table(run, "2"), "moment")[PARAMETERS] == "1,200 / 34,000"
     assert find_row(paper_table(run, "1"), "moment")[PARAMETERS] == "0 / 34,000"
     assert find_row(paper_table(run, "3"), "mean")[PARAMETERS] == "not counted"
@@ -151,7 +153,7 @@ def test_paper_rows_are_below_their_methods_and_others_at_the_end(run: RunResult
     ]
 
 
-def test_paper_has_no_row_without_its_tasks(tmp_path: Path):
+def test_run_without_tasks_of_the_paper_has_no_paper_rows(tmp_path: Path):
     made = make_run(tmp_path / "run", tasks=("sex",))
     document = json.loads((made / "results.json").read_text())
     text = json.dumps(document).replace('"sex"', '"gender"')
@@ -159,7 +161,7 @@ def test_paper_has_no_row_without_its_tasks(tmp_path: Path):
     assert "(paper)" not in to_markdown(all_tables(read_results(made)))
 
 
-def test_paper_row_is_below_its_method_and_does_not_change_the_best(
+def test_paper_rows_do_not_change_the_best_methods(
     run: RunResults, monkeypatch: pytest.MonkeyPatch
 ):
     with_rows = paper_table(run, "2")
@@ -200,8 +202,8 @@ def every_table(run: RunResults) -> list[Table]:
 
 def test_no_cell_is_marked_if_labels_are_shuffled(tmp_path: Path):
     run = read_results(make_run(tmp_path / "run", shuffled=True, records=200))
-    # The constant is not a lower bound of macro-F1: its interval is below that of methods without
-    # any signal.
+    # The constant predictor is not a lower bound of macro-F1: its interval is below that of
+    # methods without any signal.
     constant, best = run.score(CONSTANT, "sex"), run.score(ENSEMBLE, "sex")
     assert constant is not None
     assert best is not None
@@ -241,7 +243,7 @@ def test_cell_is_marked_only_if_its_interval_is_disjoint_from_each_baseline(
     assert {head for _, head in before} - {head for _, head in after} == {"Sex, macro-F1 ↑"}
 
 
-def test_regressions_have_no_chance(run: RunResults):
+def test_regression_tasks_have_no_chance_level(run: RunResults):
     assert run.score(CHANCE, "age") is None
     row = find_row(paper_table(run, "2"), CHANCE)
     assert row["Age"] == NOT_APPLICABLE
@@ -250,7 +252,7 @@ def test_regressions_have_no_chance(run: RunResults):
     assert "compare them with the constant predictor" in to_markdown(tables_with_notes(run, "2"))
 
 
-def test_results_without_chance_are_read_and_mark_no_classification(tmp_path: Path):
+def test_results_without_a_chance_level_are_read_and_mark_no_classification(tmp_path: Path):
     run = read_results(remove_chance(make_run(tmp_path / "run", records=200)))
     assert {head for _, head in marked_cells(*every_table(run))} == {
         *("Age, MAE years ↓", "RMSE years ↓", "R2 ↑")
@@ -325,7 +327,7 @@ def test_undefined_metric_is_explained(tmp_path: Path):
     assert "Sex: AUROC is undefined in 2 of 2 repeats" in text
 
 
-def test_figure_3_has_rates_and_names_what_is_not_recorded(run: RunResults):
+def test_figure_3_has_rates_and_marks_values_that_are_not_recorded(run: RunResults):
     (table,) = tables_with_notes(run, "figure3")
     row = find_row(table, "extraction: moment")
     assert row["ECGs/s"] == "30.0 on cuda"

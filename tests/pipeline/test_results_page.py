@@ -1,4 +1,4 @@
-"""The results page of run folders made without training."""
+"""The results page of run folders written without training."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def parse(page: str) -> Elements:
     return elements
 
 
-def test_details_are_those_that_were_written(run: RunResults):
+def test_details_are_read_back_as_written(run: RunResults):
     details = read_details(run)
     assert list(details.predictions) == [ENSEMBLE, *EXPERTS]
     for task in run.tasks:
@@ -80,7 +80,7 @@ def test_page_has_a_plot_of_each_kind(page: str):
     } <= set(headings)
 
 
-def test_page_starts_with_what_was_run_on_what_and_a_warning(page: str):
+def test_page_starts_with_the_data_set_the_counts_and_a_warning(page: str):
     start = page.partition("<main>")[0]
     assert "<h1>EnECG results: mimic-iv-ecg/1.0</h1>" in start
     assert "1,200 ECGs from 600 patients by 2 experts" in start
@@ -96,7 +96,7 @@ def test_page_without_untrained_experts_has_no_warning(tmp_path: Path):
     assert 'class="warning"' not in write_page(read_results(folder)).read_text()
 
 
-def test_page_loads_nothing_and_runs_nothing(page: str):
+def test_page_has_no_external_resources_and_no_scripts(page: str):
     elements = parse(page)
     assert not elements.tags & {"script", "link", "iframe", "object", "embed", "base", "form"}
     for name, value in elements.attributes:
@@ -109,7 +109,7 @@ def test_page_loads_nothing_and_runs_nothing(page: str):
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", page)
 
 
-def test_names_of_classes_are_text(page: str):
+def test_names_of_classes_are_not_interpreted_as_markup(page: str):
     assert "a|b &lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert r"$\frac{$" in page
 
@@ -122,7 +122,7 @@ def test_colors_of_plots_follow_the_theme(page: str):
     assert set(re.findall(r"var\((--[\w-]+)\)", page)) <= declared
 
 
-def test_page_is_the_same_when_it_is_drawn_again(tmp_path: Path):
+def test_page_is_reproducible(tmp_path: Path):
     run = read_results(make_run(tmp_path / "run", details=True, tasks=("age",)))
     page = write_page(run).read_text()
     assert write_page(run, out=tmp_path / "again.html").read_text() == page

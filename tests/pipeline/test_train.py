@@ -109,7 +109,7 @@ def test_results_do_not_depend_on_the_memory_limit(dataset: Path, store: Path, t
     assert scores[0] == scores[1]
 
 
-def test_embeddings_beyond_the_limit_are_read_expert_by_expert(
+def test_embeddings_beyond_the_limit_are_read_when_they_are_used(
     results: Results, store: Path, monkeypatch: pytest.MonkeyPatch
 ):
     stores = SavedRun(results.folder).stores
@@ -235,7 +235,7 @@ def test_tables_of_a_loaded_run_equal_the_original(results: Results):
     assert "GB" in resources.rows[-1][3]
 
 
-def test_rr_interval_29999_means_unknown(results: Results, dataset: Path):
+def test_rr_interval_29999_is_treated_as_missing(results: Results, dataset: Path):
     unknown = json.loads((dataset / "synthetic.json").read_text())["spoiled"]["unknown_rr"]
     rr = read_predictions(results, "rr_interval")
     assert unknown
@@ -259,7 +259,7 @@ def test_tables_have_constant_predictor_counts_seeds_and_intervals(results: Resu
 
 
 def shuffle_over_patients(dataset: Path, out: Path) -> None:
-    """Write a label file in which each patient has the labels of another one."""
+    """Write a label file in which the labels are permuted over patients."""
     labels = open_dataset(f"mimic-iv-ecg:{dataset}").labels()
     tasks = ["rr_interval", "age", "sex", "potassium", "diagnosis"]
     patients = labels["patient_id"].unique()
