@@ -1,4 +1,4 @@
-"""Labels in header comments, in the forms of the PhysioNet/CinC challenges and other sources."""
+"""Labels in header comments, in the formats of the PhysioNet/CinC challenges and others."""
 
 import logging
 from collections import Counter
@@ -34,7 +34,8 @@ def header(name: str, comments: str, signal: str = "16+24 1000/mV 16 0 28 -1716 
 
 
 CHALLENGE = {
-    # One record of each source of the challenges of 2020 and 2021; then age, sex and diagnoses.
+    # A record of each source of the challenges of 2020 and 2021: its comments, and the expected
+    # age, sex and diagnoses.
     "cpsc_2018/A0001": (
         "#Age: 74\n#Sex: Male\n#Dx: 59118001\n#Rx: Unknown\n#Hx: Unknown\n#Sx: Unknown\n",
         (74, 1, "59118001"),
@@ -123,7 +124,7 @@ def test_challenge_folder_has_age_sex_and_diagnoses(root: Path):
         ("#Zürich\n#Age: 7\n", {"age": "7"}),
     ],
 )
-def test_all_forms_of_comments_are_read(comments: str, expected: dict[str, str]):
+def test_comments_are_read_in_all_formats(comments: str, expected: dict[str, str]):
     for encoding in ("utf-8", "latin-1"):
         assert parse_comments(header("a", comments).encode(encoding)) == expected
     assert parse_comments(comments.encode()) == expected
@@ -141,7 +142,7 @@ def test_all_forms_of_comments_are_read(comments: str, expected: dict[str, str])
         ("atrial fibrillation", "atrial fibrillation"),
     ],
 )
-def test_lists_are_written_in_one_form(tmp_path: Path, text: str, expected: str | None):
+def test_lists_of_codes_are_normalized(tmp_path: Path, text: str, expected: str | None):
     (tmp_path / "a.hea").write_text(f"#Dx: {text}\n#Age: 1\n")
     found = read_header_labels(np.array(["a"]), DirectoryFiles(tmp_path), Counter())
     assert found.get("dx", pd.Series([None])).tolist() == [expected]
@@ -186,7 +187,7 @@ def test_column_of_the_table_replaces_the_field_of_the_headers(root: Path):
     assert labels["age"].notna().sum() == 7
 
 
-def test_bad_headers_are_counted_and_never_fatal(root: Path):
+def test_unreadable_headers_are_counted_and_other_labels_are_kept(root: Path):
     good = WfdbDirectory("cinc", root).labels()
     (root / "a.hea").symlink_to("nowhere")
     (root / "b.hea").write_bytes(bytes(range(256)) * 40)
@@ -205,7 +206,7 @@ def test_bad_headers_are_counted_and_never_fatal(root: Path):
     assert f"{root}/a.hea: file not found; copy it, or exclude the record: 3." in note
 
 
-def test_only_labels_open_headers(
+def test_extraction_and_label_files_do_not_read_header_labels(
     synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (ecg,) = read_ecgs(synthetic_dir, 1).ecgs
@@ -322,7 +323,7 @@ def test_one_code_of_a_list_is_a_binary_task(root: Path, tmp_path: Path):
     assert not [note for note in found.notes if "positive class" in note]
 
 
-def test_code_is_the_whole_item_of_a_list(root: Path, tmp_path: Path):
+def test_code_matches_only_whole_items_of_a_list(root: Path, tmp_path: Path):
     table = pd.DataFrame({"record_id": list(CHALLENGE)[:4], "dx": ["12; 34", "1,2", "2", None]})
     table.to_csv(root / "labels.csv", index=False)
     assert resolve(root, "dx_12:binary")["own:dx_12"].value_counts().to_dict() == {0: 2, 1: 1}
@@ -330,7 +331,7 @@ def test_code_is_the_whole_item_of_a_list(root: Path, tmp_path: Path):
     table["dx_2"] = ["a", "b", "a", "b"]
     table.to_csv(root / "labels.csv", index=False)
     own = resolve_labels(WfdbDirectory("cinc", root), None, parse_tasks(["dx_2:binary:a"]), []).own
-    assert own[0].classes == ("b", "a"), "a column of this name is used"
+    assert own[0].classes == ("b", "a"), "the column of this name was not used"
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -358,14 +359,14 @@ def test_codes_are_exact_text_even_if_all_are_numbers(root: Path, tmp_path: Path
         ("rx_7:binary", "No label column 'rx_7' in the data set; available columns: age, sex, dx"),
     ],
 )
-def test_task_without_a_code_of_the_lists_is_rejected(root: Path, task: str, message: str):
+def test_invalid_task_on_a_list_of_codes_is_rejected(root: Path, task: str, message: str):
     with pytest.raises(UserError, match=message):
         resolve(root, task)
 
 
 @pytest.fixture(scope="module")
 def recordings(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A challenge folder of 40 ECGs."""
+    """A directory of 40 ECGs with header comments as in the challenges."""
     source: Source = read_ecgs(synthetic_dir, 40)
     directory = tmp_path_factory.mktemp("challenge")
     for number, ecg in enumerate(source.ecgs):

@@ -121,7 +121,7 @@ def test_new_folder_and_file_are_private(made: LabelResult) -> None:
     assert [path.name for path in made.path.parent.iterdir()] == ["labels.parquet"]
 
 
-def test_readable_folder_is_kept_with_a_warning(tmp_path: Path) -> None:
+def test_folder_that_others_can_read_is_kept_with_a_warning(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     assert "Other users can read" in prepare_folder(tmp_path / "labels.parquet")[0]
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
@@ -138,8 +138,8 @@ def test_labels_without_tables_are_reported(synthetic_dir: Path, tmp_path: Path)
     assert "No labels for rr_interval, diagnosis: machine_measurements is missing." in made.lines
     assert "No labels for age, sex: hosp/patients is missing." in made.lines
     assert "No labels for potassium: hosp/labevents is missing." in made.lines
-    elsewhere = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
-    assert set(elsewhere.labels.missing_tables) == {"rr_interval", "diagnosis"}
+    with_hosp = make_labels(bare, tmp_path / "more.parquet", hosp=synthetic_dir / "hosp")
+    assert set(with_hosp.labels.missing_tables) == {"rr_interval", "diagnosis"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"contains neither patients\.csv nor labevents\.csv"):
         make_labels(bare, tmp_path / "no.parquet", hosp=tmp_path / "empty")
@@ -160,7 +160,7 @@ def test_labels_of_ludb_are_written_without_hosp(ludb: Path, tmp_path: Path) -> 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Dataset:
-    """A data set with text ids, two of which are equal as numbers, and extra columns."""
+    """A data set with extra columns and text ids; two patient ids are equal as numbers."""
     for name in ("a", "b", "ward 3/ü"):
         (tmp_path / f"{name}.hea").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.hea").write_text("")
@@ -286,7 +286,9 @@ def test_truncated_gz_is_reported(synthetic_dir: Path, tmp_path: Path) -> None:
         make_labels(open_dataset(f"mimic-iv-ecg:{tmp_path}"), tmp_path / "labels.parquet")
 
 
-def test_empty_tables_give_reasons(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_labels_from_empty_tables_are_missing_with_reasons(
+    synthetic_dir: Path, tmp_path: Path
+) -> None:
     _copy_record_list(synthetic_dir, tmp_path)
     for name in ("hosp/labevents.csv", "hosp/patients.csv", "machine_measurements.csv"):
         header = (synthetic_dir / name).read_text().splitlines()[0]

@@ -1,4 +1,4 @@
-"""Tables of MIMIC: the same rows and labels for any layout of the file and any scan settings."""
+"""Tables of MIMIC give the same rows and labels for any file layout and any scan settings."""
 
 import csv
 import io
@@ -149,11 +149,11 @@ def test_dask_gives_the_same_labels(
     ecgs: pd.DataFrame, text: str, tmp_path: Path, rules: LabelRules, scheduler: str
 ) -> None:
     path = write(tmp_path / "labevents.csv", text + "9,too,few\n")
-    here = read_potassium_labels(path, ecgs, rules)
-    there = run_on_scheduler(scheduler, read_potassium_labels, path, ecgs, rules)
-    assert bits(there[0]) == bits(here[0])
-    assert there[1] == here[1]
-    assert here[1]["labevents.csv: rows whose number of fields differs, skipped"] == 1
+    local = read_potassium_labels(path, ecgs, rules)
+    distributed = run_on_scheduler(scheduler, read_potassium_labels, path, ecgs, rules)
+    assert bits(distributed[0]) == bits(local[0])
+    assert distributed[1] == local[1]
+    assert local[1]["labevents.csv: rows whose number of fields differs, skipped"] == 1
 
 
 def test_selected_result_matches_exhaustive_search(
@@ -201,7 +201,8 @@ def test_unclosed_quote_is_reported_with_its_line_in_any_layout(
     position = random.Random(seed).choice([1, len(rows) // 2, len(rows) - 1])
     fields = rows[0].strip().split(",")
     rows[position] = ",".join([*fields[:-1], '"open']) + "\n"
-    # A later quote before a line end would close the field. For every other seed, no quote follows.
+    # Remove rows with a quote before a line end, which would close the field. For odd seeds, remove
+    # all rows with quotes.
     unwanted = '"' if seed % 2 else ',"\n'
     rows[position + 1 :] = [row for row in rows[position + 1 :] if unwanted not in row]
     line = "".join(rows[:position]).count("\n") + 1
@@ -267,7 +268,7 @@ def test_line_ends_byte_order_mark_and_empty_lines_do_not_change_the_rows(
 
 
 @pytest.mark.parametrize("folder", ["[a-z]*?", "flag=1", "it's", "a b%20"])
-def test_name_of_folder_is_not_a_pattern(tmp_path: Path, folder: str) -> None:
+def test_name_of_a_folder_is_not_expanded_as_a_pattern(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
     path = write(tmp_path / folder / "table.csv", "a,flag\n1,2\n")
     assert scan(path)[0] == [["1", "2"]]
@@ -280,7 +281,7 @@ def test_gzipped_table_may_have_several_members(tmp_path: Path) -> None:
     assert scan(path)[0] == [["1", "2"], ["3", "4"]]
 
 
-def test_progress_grows_and_interrupt_stops(
+def test_progress_increases_and_an_interrupt_stops_the_scan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ecgs: pd.DataFrame
 ) -> None:
     monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.001)
@@ -329,8 +330,8 @@ def test_labels_and_data_sets_import_no_model_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-# VmHWM is read because a process inherits the peak of getrusage from its parent.
-PEAK = """
+# The program reads VmHWM, because a process inherits the peak of getrusage from its parent.
+PEAK_MEMORY_PROGRAM = """
 import sys
 from pathlib import Path
 import pandas as pd
@@ -356,7 +357,10 @@ def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
             for _ in range(rows // 1_000_000):
                 file.write(row * 1_000_000)
         done = subprocess.run(
-            [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", PEAK_MEMORY_PROGRAM, str(path)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         found, peak = map(int, done.stdout.split())
         assert found == 1

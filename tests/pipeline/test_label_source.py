@@ -1,3 +1,5 @@
+"""Labels of a run, from a user's file or from the data set."""
+
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +56,7 @@ def test_labels_are_joined_by_record_id_in_any_order(
     np.testing.assert_array_equal(known, known.index % 70)
 
 
-def test_label_tables_of_the_data_set_are_not_opened_if_a_file_is_given(
+def test_label_tables_of_the_data_set_are_not_read_if_a_file_is_given(
     source: MimicIvEcg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(_: object) -> None:

@@ -33,7 +33,7 @@ def label_one(path: Path, **rules: object) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("name", ["labevents.csv", "labevents.csv.gz"])
-def test_potassium_is_first_result_after_ecg(tmp_path: Path, name: str) -> None:
+def test_potassium_is_the_first_result_after_the_ecg(tmp_path: Path, name: str) -> None:
     path = labs(
         tmp_path / name,
         (1, 50971, "2150-03-01 12:40:00", 6.0, "abnormal"),
@@ -60,14 +60,14 @@ def test_nearest_result_may_precede_ecg_and_ties_go_to_first_row(
     assert label_one(labs(tmp_path / "c.csv", rows[2], *rows[:2]), match="nearest") == (0.0, 4.0)
 
 
-def test_window_is_one_hour_including_both_ends(tmp_path: Path) -> None:
-    at_once = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 5.9, "abnormal"))
-    assert label_one(at_once) == (1.0, 5.9)
-    at_one = labs(tmp_path / "b.csv", (1, 50971, "2150-03-01 13:00:00", 5.9, "abnormal"))
-    assert label_one(at_one) == (1.0, 5.9)
-    late = labs(tmp_path / "c.csv", (1, 50971, "2150-03-01 13:00:01", 5.9, "abnormal"))
-    assert np.isnan(label_one(late)).all()
-    assert label_one(late, window_hours=2) == (1.0, 5.9)
+def test_window_is_one_hour_and_includes_both_ends(tmp_path: Path) -> None:
+    at_ecg_time = labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, 5.9, "abnormal"))
+    assert label_one(at_ecg_time) == (1.0, 5.9)
+    after_one_hour = labs(tmp_path / "b.csv", (1, 50971, "2150-03-01 13:00:00", 5.9, "abnormal"))
+    assert label_one(after_one_hour) == (1.0, 5.9)
+    too_late = labs(tmp_path / "c.csv", (1, 50971, "2150-03-01 13:00:01", 5.9, "abnormal"))
+    assert np.isnan(label_one(too_late)).all()
+    assert label_one(too_late, window_hours=2) == (1.0, 5.9)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_result_without_number_is_skipped_and_counted(tmp_path: Path) -> None:
         ("comments", "none", 1.0),
     ],
 )
-def test_reference_range_decides_without_flag(
+def test_range_or_thresholds_determine_the_label_without_a_flag_column(
     tmp_path: Path, columns: str, values: str, abnormal: float
 ) -> None:
     path = tmp_path / "labevents.csv"
@@ -211,7 +211,7 @@ def test_reference_range_decides_without_flag(
         label_one(path, abnormal="flag")
 
 
-def test_range_may_have_lower_limit_only(tmp_path: Path) -> None:
+def test_range_may_have_a_lower_limit_only(tmp_path: Path) -> None:
     path = tmp_path / "labevents.csv"
     path.write_text(
         "subject_id,itemid,charttime,valuenum,ref_range_lower,ref_range_upper\n"
@@ -267,7 +267,7 @@ def test_unreadable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     }
 
 
-def test_diagnosis_is_selected_report_line(tmp_path: Path) -> None:
+def test_diagnosis_is_the_selected_report_line(tmp_path: Path) -> None:
     path = tmp_path / "machine_measurements.csv"
     path.write_text(
         "subject_id,study_id,report_0,report_1,report_2,report_10,rr_interval\n"
@@ -561,7 +561,7 @@ def test_phrases_are_read_from_a_file(tmp_path: Path) -> None:
             read_phrases(bad)
 
 
-def test_diagnoses_of_other_sources_are_spelled_as_those_of_mimic(tmp_path: Path) -> None:
+def test_diagnoses_of_other_sources_are_normalized_like_those_of_mimic(tmp_path: Path) -> None:
     lines = [
         *("Sinus  rhythm.", " *** Atrial Fibrillation. ***", "--- A-V block; 1st degree, ", "AF"),
         *("Sinus rhythm with PVC(s)", "ST elevation\t(V1-V3):", "...", "ÄÖ Rhythmus"),

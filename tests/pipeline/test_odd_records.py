@@ -1,4 +1,4 @@
-"""Unusual records from public reports: the ECG they decode to, or why they are unreadable."""
+"""Unusual records from public bug reports: their decoded ECG, or why they are unreadable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ def failure(record: Path, options: DecodeOptions | None = None) -> UnreadableRec
     return caught.value
 
 
-READ: dict[str, Edit] = {
+VALID_HEADERS: dict[str, Edit] = {
     "plain": str,
     "no length": replace(FIRST_LINE, "ecg 12 500"),
     "length 0": replace(FIRST_LINE, "ecg 12 500 0"),
@@ -83,13 +83,13 @@ READ: dict[str, Edit] = {
 }
 
 
-@pytest.mark.parametrize("kind", READ)
+@pytest.mark.parametrize("kind", VALID_HEADERS)
 def test_unusual_but_valid_headers_give_the_same_ecg(tmp_path: Path, kind: str) -> None:
-    record = write(tmp_path, READ[kind])
+    record = write(tmp_path, VALID_HEADERS[kind])
     np.testing.assert_array_equal(read_wfdb(record), EXPECTED)
 
 
-UNUSABLE: dict[str, tuple[Edit, str, str]] = {
+UNUSABLE_HEADERS: dict[str, tuple[Edit, str, str]] = {
     "gain 0": (replace("200.0(0)/mV", "0", 1), "unreadable", "gain is 0 in lead I; write"),
     "no gain": (
         each_signal(lambda line: " ".join(line.split()[:2])),
@@ -117,7 +117,7 @@ UNUSABLE: dict[str, tuple[Edit, str, str]] = {
     "no signals": (lambda _: "ecg 0 500 5000\n# notes\n", "unreadable", "number of signals is 0"),
     "a file that does not exist": (replace("ecg.dat", "e.dat"), "missing_file", "e.dat: file not"),
     "a file in a folder": (replace("ecg.dat", "sub/e.dat"), "missing_file", "sub/e.dat: file not"),
-    "a checksum of a longer signal": (
+    "a wrong checksum": (
         replace(f" {SAMPLES[:, 0].astype(int).sum() % 65536} 0 I\n", " 1 0 I\n"),
         "wrong_checksum",
         "checksum mismatch in I;",
@@ -125,9 +125,9 @@ UNUSABLE: dict[str, tuple[Edit, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", UNUSABLE)
+@pytest.mark.parametrize("kind", UNUSABLE_HEADERS)
 def test_unusable_headers_have_a_reason_and_a_remedy(tmp_path: Path, kind: str) -> None:
-    edit, reason, message = UNUSABLE[kind]
+    edit, reason, message = UNUSABLE_HEADERS[kind]
     error = failure(write(tmp_path, edit))
     assert error.reason == reason
     assert message in error.detail
@@ -197,7 +197,7 @@ def extra_signal(line: str) -> Edit:
     return edit
 
 
-EXTRA = {
+EXTRA_SIGNALS = {
     "a missing file": "resp.dat 16 200(0)/mV 16 0 0 0 0 RESP",
     "a file outside the folder": "/data/resp.dat 16 200(0)/mV 16 0 0 0 0 RESP",
     "an unsupported format": "resp.dat 516 200(0)/mV 16 0 0 0 0 RESP",
@@ -209,13 +209,13 @@ EXTRA = {
 }
 
 
-@pytest.mark.parametrize("kind", EXTRA)
+@pytest.mark.parametrize("kind", EXTRA_SIGNALS)
 @pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
 def test_unusable_signal_besides_the_leads_is_ignored(
     tmp_path: Path, kind: str, first: bool
 ) -> None:
     def edit(header: str) -> str:
-        head, *signals = extra_signal(EXTRA[kind])(header).splitlines()
+        head, *signals = extra_signal(EXTRA_SIGNALS[kind])(header).splitlines()
         return "\n".join([head, *([signals[-1], *signals[:-1]] if first else signals)]) + "\n"
 
     record = write(tmp_path, edit)
@@ -245,7 +245,7 @@ def test_signal_besides_the_leads_in_the_same_file_may_have_no_gain(tmp_path: Pa
         *((f"Lead -{lead}", lead, -1) for lead in LEADS),
     ],
 )
-def test_unambiguous_lead_names_are_understood(name: str, lead: str, sign: int) -> None:
+def test_unambiguous_lead_names_are_parsed(name: str, lead: str, sign: int) -> None:
     assert parse_lead(name) == (lead, sign)
 
 
@@ -293,7 +293,7 @@ DUPLICATES = {
 def test_two_signals_of_one_lead_are_used_only_if_they_are_equal(
     tmp_path: Path, kind: str, position: int
 ) -> None:
-    """Using the first signal without comparing them could use noise."""
+    """If two signals differ, one of them may be noise."""
     name = DUPLICATES[kind]
     for content in ("equal", "other gain", "different", "missing sample"):
         extra = SAMPLES[:, FILE_ORDER.index("V2")] * (-1 if name[0] == "-" else 1)
@@ -333,14 +333,16 @@ def test_equal_signals_of_one_lead_may_have_different_gains(tmp_path: Path) -> N
     read_wfdb(record)
 
 
-ALL = np.rint(1000 * np.sin(np.arange(5000) / np.array([[31], [47]]))).astype(np.int64) * 4
+LEAD_I, LEAD_II = (
+    np.rint(1000 * np.sin(np.arange(5000) / np.array([[31], [47]]))).astype(np.int64) * 4
+)
 LIMB = {
-    "I": ALL[0],
-    "II": ALL[1],
-    "III": ALL[1] - ALL[0],
-    "aVR": -(ALL[0] + ALL[1]) // 2,
-    "aVL": ALL[0] - ALL[1] // 2,
-    "aVF": ALL[1] - ALL[0] // 2,
+    "I": LEAD_I,
+    "II": LEAD_II,
+    "III": LEAD_II - LEAD_I,
+    "aVR": -(LEAD_I + LEAD_II) // 2,
+    "aVL": LEAD_I - LEAD_II // 2,
+    "aVF": LEAD_II - LEAD_I // 2,
 }
 DERIVE = DecodeOptions(derive_leads=True)
 
@@ -402,7 +404,9 @@ def test_recorded_leads_are_not_replaced_by_derived_ones(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("missing", ["V1", "V6", "limb"])
-def test_precordial_leads_and_one_limb_lead_are_not_enough(tmp_path: Path, missing: str) -> None:
+def test_leads_are_derived_only_with_all_precordial_and_two_limb_leads(
+    tmp_path: Path, missing: str
+) -> None:
     if missing == "limb":
         leads = ["II", *(lead for lead in LEADS if lead.startswith("V"))]
     else:
@@ -465,7 +469,7 @@ def test_records_below_five_seconds_are_always_too_short(
     assert "--short-records" not in error.detail
 
 
-def test_record_one_sample_short_of_ten_seconds_is_refused_with_its_duration(
+def test_record_one_sample_short_of_ten_seconds_is_too_short(
     tmp_path: Path,
 ) -> None:
     error = failure(write(tmp_path, samples=SAMPLES[:4999]))
@@ -473,13 +477,13 @@ def test_record_one_sample_short_of_ten_seconds_is_refused_with_its_duration(
     assert "record lasts 9.998 s, less than 10 s" in error.detail
 
 
-def test_options_do_not_change_a_plain_record(tmp_path: Path) -> None:
+def test_options_do_not_change_a_complete_record(tmp_path: Path) -> None:
     record = write(tmp_path)
     for options in (DERIVE, MIRROR):
         np.testing.assert_array_equal(read_wfdb(record, options=options), EXPECTED)
 
 
-CAPITALS = {
+NAMES_IN_CAPITALS = {
     "the header": ("ecg.HEA", "ecg.dat"),
     "the suffixes": ("ecg.HEA", "ecg.DAT"),
     "the signal file": ("ecg.hea", "ECG.DAT"),
@@ -487,10 +491,10 @@ CAPITALS = {
 }
 
 
-@pytest.mark.parametrize("kind", CAPITALS)
+@pytest.mark.parametrize("kind", NAMES_IN_CAPITALS)
 def test_files_with_names_in_capitals_are_found(tmp_path: Path, kind: str) -> None:
     record = write(tmp_path)
-    header, signals = CAPITALS[kind]
+    header, signals = NAMES_IN_CAPITALS[kind]
     Path(f"{record}.hea").rename(tmp_path / header)
     Path(f"{record}.dat").rename(tmp_path / signals)
     dataset = WfdbDirectory("lab", tmp_path)
@@ -499,7 +503,7 @@ def test_files_with_names_in_capitals_are_found(tmp_path: Path, kind: str) -> No
     np.testing.assert_array_equal(read_wfdb(tmp_path / "ecg"), EXPECTED)
 
 
-def test_header_with_another_suffix_is_reported(tmp_path: Path) -> None:
+def test_header_with_a_suffix_in_mixed_case_is_reported_as_missing(tmp_path: Path) -> None:
     write(tmp_path / "data")
     (tmp_path / "data/ecg.hea").rename(tmp_path / "data/ecg.Hea")
     dataset = WfdbDirectory("lab", tmp_path / "data")

@@ -45,7 +45,7 @@ def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def own_labels(dataset: Path) -> pd.DataFrame:
-    """Return a lab's labels: numbers, words and booleans, some of them missing."""
+    """Return labels that are numbers, words and booleans, some of them missing."""
     known = MimicIvEcg(dataset).labels()
     rate = 60_000 / known["rr_interval"]
     return pd.DataFrame(
@@ -315,26 +315,26 @@ def test_releases_of_mimic_share_patients():
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("elsewhere") / "data"
+def other_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("other_data") / "data"
     synthesize(directory, patients=8, seed=1)
     return directory
 
 
 @pytest.fixture(scope="module")
-def both_stores(store: Path, elsewhere: Path) -> Path:
-    extract_random(f"mimic-iv-ecg:{elsewhere}", store, *EXPERTS)
+def both_stores(store: Path, other_data: Path) -> Path:
+    extract_random(f"mimic-iv-ecg:{other_data}", store, *EXPERTS)
     return store
 
 
 def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
-    results: Results, elsewhere: Path, both_stores: Path
+    results: Results, other_data: Path, both_stores: Path
 ):
-    evaluated = evaluate(results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
+    evaluated = evaluate(results.folder, f"mimic-iv-ecg:{other_data}", both_stores)
     assert {score.task for score in evaluated.scores} == {"age"}
     skipped = "Skipped tasks without labels: heart_rate, fast, rhythm group, male"
     assert skipped in evaluated.markdown
-    known = MimicIvEcg(elsewhere).labels()["age"]
+    known = MimicIvEcg(other_data).labels()["age"]
     for prediction in evaluated.predictions:
         np.testing.assert_allclose(prediction.truth, known[prediction.record_id], rtol=1e-5)
     constants = [
@@ -348,11 +348,11 @@ def test_evaluation_on_other_data_uses_all_patients_and_reports_missing_labels(
 
 
 def test_own_tasks_need_the_same_classes_on_other_data(
-    results: Results, elsewhere: Path, both_stores: Path, tmp_path: Path
+    results: Results, other_data: Path, both_stores: Path, tmp_path: Path
 ):
-    mine = own_labels(elsewhere)
+    mine = own_labels(other_data)
     mine.to_csv(tmp_path / "mine.csv", index=False)
-    given = (results.folder, f"mimic-iv-ecg:{elsewhere}", both_stores)
+    given = (results.folder, f"mimic-iv-ecg:{other_data}", both_stores)
     evaluated = evaluate(*given, labels=tmp_path / "mine.csv")
     assert {score.task for score in evaluated.scores} == {"age", *NAMES}
     mine["rhythm group"] = "unknown class"
@@ -374,15 +374,15 @@ def test_own_tasks_need_the_same_classes_on_other_data(
 
 
 def test_missing_embeddings_are_reported_with_the_command_to_extract_them(
-    results: Results, synthetic_dir: Path, elsewhere: Path, tmp_path: Path
+    results: Results, synthetic_dir: Path, other_data: Path, tmp_path: Path
 ):
-    given = (results.folder, f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab")
+    given = (results.folder, f"mimic-iv-ecg:{other_data}", tmp_path / "lab")
     with pytest.raises(StoreError, match=r"no embeddings of dlinear .*available: none"):
         evaluate(*given)
-    extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", "dlinear", dtype="float32")
+    extract_random(f"mimic-iv-ecg:{other_data}", tmp_path / "lab", "dlinear", dtype="float32")
     with pytest.raises(StoreError, match=r"available: dtype 'float32' instead of 'float16'"):
         evaluate(*given)
-    extract_random(f"mimic-iv-ecg:{elsewhere}", tmp_path / "lab", *EXPERTS, limit=6)
+    extract_random(f"mimic-iv-ecg:{other_data}", tmp_path / "lab", *EXPERTS, limit=6)
     message = r"no embeddings for \d+ of \d+ records; extract them .* --experts dlinear,timesnet "
     with pytest.raises(StoreError, match=message + f"--weights {RANDOM[0]} .* --dtype float16"):
         evaluate(*given)

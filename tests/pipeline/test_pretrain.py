@@ -287,13 +287,13 @@ def test_validation_patients_are_counted_for_each_repeat():
     ]
     origin = Pretraining("mimic-iv-ecg/1.0", 2, "0" * 64)
     seen = PretrainedExpert("dlinear", origin, b"7\n8\n")
-    elsewhere = PretrainedExpert("timesnet", origin, None)
-    (note,) = count_validation_patients(cohorts, [seen, elsewhere], patient_id)
+    without_list = PretrainedExpert("timesnet", origin, None)
+    (note,) = count_validation_patients(cohorts, [seen, without_list], patient_id)
     assert note.startswith(
         "Validation patients in the pretraining data of dlinear: 2 of 2, 1 of 2, 0 of 2 (by "
         "repeat). "
     )
-    assert not count_validation_patients(cohorts[2:], [seen, elsewhere], patient_id)
+    assert not count_validation_patients(cohorts[2:], [seen, without_list], patient_id)
 
 
 def sweep_once(lab: SimpleNamespace, out: Path, **options: object) -> Sweep:

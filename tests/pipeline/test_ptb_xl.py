@@ -1,4 +1,4 @@
-"""PTB-XL's layout with synthetic ECGs."""
+"""PTB-XL, with synthetic ECGs in its layout."""
 
 import csv
 import shutil
@@ -49,7 +49,7 @@ BIGU,"bigeminal pattern (unknown origin, SV or Ventricular)",,,1.0,,
 """
 
 FIRST_ROWS = [
-    # age, sex (0 male), scp_codes; then the expected diagnosis and superclass
+    # age, sex (0 is male), scp_codes, expected diagnosis, expected superclass
     ("56.0", 1, "{'NORM': 100.0, 'LVOLT': 0.0, 'SR': 0.0}", "sinus rhythm", "NORM"),
     ("300.0", 0, "{'NORM': 80.0, 'SBRAD': 0.0}", "sinus bradycardia", "NORM"),
     ("", 0, "{'AFLT': 100.0, 'ABQRS': 0.0, 'AFIB': 0.0}", "atrial flutter", None),
@@ -157,8 +157,8 @@ def test_rhythm_and_superclass_are_the_likeliest_and_ties_go_to_the_rarest(root:
     ]
 
 
-def test_table_of_ptb_xl_is_not_a_table_of_labels(root: Path):
-    """Its code of sex is 0 for male, that of a table of labels is 1."""
+def test_table_of_ptb_xl_is_rejected_as_a_label_table(root: Path):
+    """Male is 0 in this table, but 1 in label tables."""
     dataset = PtbXl(root)
     with pytest.raises(UserError, match="has no column record_id or study_id, only ecg_id"):
         read_label_file(root / "ptbxl_database.csv", dataset.index(), {"sex"})
@@ -355,7 +355,7 @@ def test_every_rhythm_has_a_distinct_description():
     assert len(RHYTHMS) == len(set(RHYTHMS.values())) == 12
 
 
-def test_both_rates_have_the_same_patients():
+def test_releases_and_rates_of_a_data_set_share_patients():
     assert same_patients("ptb-xl/1.0.3", "ptb-xl-100/1.0.3")
     assert same_patients("ptb-xl/1.0.3", "ptb-xl/1.0.1")
     assert not same_patients("ptb-xl/1.0.3", "mimic-iv-ecg/1.0")

@@ -74,7 +74,7 @@ def test_short_records_are_found(
     assert examine(good, DecodeOptions(short_records=short_records)) == ()
 
 
-def test_plateaus_at_peaks_are_clipping_and_a_baseline_is_not(good: LeadSignals):
+def test_plateaus_at_peaks_are_reported_as_clipping_and_a_baseline_is_not(good: LeadSignals):
     v3 = lead(good, "V3")
     peak = np.abs(v3).max()
     limit = 0.4 * peak
@@ -95,7 +95,7 @@ def test_lead_without_samples_is_missing_and_not_flat(good: LeadSignals):
     assert findings(replace_leads(good, V2=np.full(5000, np.nan))) == {"nan_samples": ("V2",)}
 
 
-def test_offset_of_a_lead_is_not_inconsistent(good: LeadSignals):
+def test_offset_of_a_lead_is_not_reported_as_inconsistent(good: LeadSignals):
     assert findings(replace_leads(good, II=lead(good, "II") + 0.3)) == {}
 
 
@@ -129,12 +129,12 @@ def test_implausible_amplitude_is_found(good: LeadSignals, factor: float):
     assert "implausible_amplitude" in findings(replace(good, mv=good.mv * np.float32(factor)))
 
 
-def test_noise_of_microvolts_is_not_inconsistent(good: LeadSignals):
+def test_noise_of_microvolts_is_not_reported_as_inconsistent(good: LeadSignals):
     noise = np.random.default_rng(0).normal(0, 0.01, good.mv.shape).astype(np.float32)
     assert findings(replace(good, mv=good.mv + noise)) == {}
 
 
-def test_lead_with_quantization_noise_only_is_off(good: LeadSignals):
+def test_lead_with_only_quantization_noise_is_reported_as_lead_off(good: LeadSignals):
     noise = np.random.default_rng(0).choice([0, 0.005], 5000)
     assert findings(replace_leads(good, V5=noise)) == {"lead_off": ("V5",)}
 
@@ -159,7 +159,7 @@ def test_counts_equal_the_defects_of_the_synthetic_data_set(synthetic_dir: Path,
     )
     index_row = {record: row for row, record in enumerate(dataset.index().record_id.tolist())}
     table_rows = [index_row[int(row["record_id"])] for row in table]
-    assert table_rows == sorted(table_rows), "the table is in the order of the index"
+    assert table_rows == sorted(table_rows), "the table is not in the order of the index"
     flat_only = check_signals(dataset, rows, only=("flat_lead",))
     assert flat_only.selected == len(unreadable["flat_lead"]) < flat_only.flagged
 
@@ -264,7 +264,7 @@ def test_every_finding_has_a_detail_that_names_the_record(tmp_path: Path):
     assert report.unreadable == 7
 
 
-def test_details_are_the_same_as_in_an_extraction(tmp_path: Path):
+def test_details_start_with_those_of_an_extraction(tmp_path: Path):
     odd = odd_records()
     dataset = write_lab(tmp_path / "lab", **{name: record for name, (record, *_) in odd.items()})
     _, rows = check_lab(dataset, tmp_path / "findings.csv")

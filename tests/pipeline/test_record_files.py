@@ -127,7 +127,7 @@ def test_public_bucket_is_read_without_credentials(
     copy = remote.root
     assert copy.is_dir()
     del remote
-    assert not copy.exists(), "the copy of the tables is deleted with the data set"
+    assert not copy.exists(), "the copy of the tables was not deleted with the data set"
 
 
 def test_requests_are_signed_only_with_credentials(
@@ -155,7 +155,7 @@ def test_web_server_is_read_like_a_directory(synthetic_dir: Path, tmp_path: Path
     )
 
 
-def both_kinds(tmp_path: Path, web: Web) -> list[RecordFiles]:
+def open_by_path_and_url(tmp_path: Path, web: Web) -> list[RecordFiles]:
     return [DirectoryFiles(tmp_path / "web"), ObjectFiles(web.address)]
 
 
@@ -164,7 +164,7 @@ def test_files_are_read_up_to_a_limit_or_as_a_stream(tmp_path: Path, web: Web) -
     (tmp_path / "web" / "a").mkdir()
     (tmp_path / "web" / "a" / "b.csv").write_bytes(content)
     (tmp_path / "web" / "empty").write_bytes(b"")
-    for files in both_kinds(tmp_path, web):
+    for files in open_by_path_and_url(tmp_path, web):
         assert files.read("a/b.csv", 300) == (content[:300], len(content))
         assert files.read("a//./b.csv", 1 << 30) == (content, len(content))
         assert files.read("a/b.csv", 0) == (b"", len(content))
@@ -186,13 +186,13 @@ def test_files_are_read_up_to_a_limit_or_as_a_stream(tmp_path: Path, web: Web) -
 )
 def test_names_outside_the_root_are_rejected(tmp_path: Path, web: Web, name: str) -> None:
     (tmp_path / "out").write_bytes(b"secret")
-    for files in both_kinds(tmp_path, web):
+    for files in open_by_path_and_url(tmp_path, web):
         with pytest.raises(OutsideRootError):
             files.read(name, 10)
         with pytest.raises(UnreadableRecord, match="outside the data set's folder") as failure:
             read_wfdb(f"{name}/x", files)
         assert failure.value.reason == "unreadable"
-    assert not web.headers, "no request was sent"
+    assert not web.headers, "a request was sent"
 
 
 def test_percent_encoded_paths_do_not_leave_the_root(tmp_path: Path, web: Web) -> None:
@@ -205,7 +205,7 @@ def test_percent_encoded_paths_do_not_leave_the_root(tmp_path: Path, web: Web) -
 
 
 @pytest.mark.parametrize("linked", ["file", "header", "dangling"])
-def test_links_of_files_are_followed_only_within_the_root(tmp_path: Path, linked: str) -> None:
+def test_links_to_files_are_followed_only_within_the_root(tmp_path: Path, linked: str) -> None:
     outside = WfdbRecord(random_walk()).write(tmp_path / "outside")
     inside = WfdbRecord(random_walk()).write(tmp_path / "root" / "inside")
     files = DirectoryFiles(tmp_path / "root")
@@ -301,7 +301,9 @@ HOSTILE_PATHS = [
 
 
 @pytest.mark.parametrize("path", HOSTILE_PATHS)
-def test_table_cannot_leave_the_data_set_through_a_linked_folder(tmp_path: Path, path: str) -> None:
+def test_paths_in_a_table_cannot_leave_the_data_set_through_a_linked_folder(
+    tmp_path: Path, path: str
+) -> None:
     for name in ("secret", "disk/p1", "disk"):
         WfdbRecord(random_walk()).write(tmp_path / name)
     (tmp_path / "root" / "files").mkdir(parents=True)
@@ -434,7 +436,7 @@ def test_records_from_a_slow_server_are_fetched_in_parallel_and_in_order(
     batches = decode_batches(remote, rows[::-1], rows, lambda: 32)
     decoded = [record for batch in batches for record in batch]
     assert [record.row for record in decoded] == rows.tolist()
-    assert web.peak > 4, "requests in progress at the same time"
+    assert web.peak > 4, "too few requests were in progress at the same time"
     for record in decoded[:5]:
         if not isinstance(record.ecg, UnreadableRecord):
             assert (record.ecg == local.read(int(rows[::-1][record.row]))).all()

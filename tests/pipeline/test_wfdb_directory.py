@@ -54,7 +54,7 @@ def root(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def labels(source: Source) -> pd.DataFrame:
-    """Return a table like a lab's: patient ids are text, and one of them is missing."""
+    """Return a label table whose patient ids are text; one of them is missing."""
     known = source.labels
     patients = [f"P{patient}" for patient in known["patient_id"]]
     return pd.DataFrame(
@@ -341,7 +341,7 @@ def store(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def test_store_with_text_ids_grows_by_records_that_sort_between(
+def test_records_whose_text_ids_sort_between_existing_ones_are_appended(
     root: Path, store: Path, source: Source
 ):
     (first, _) = open_stores(store, "wfdb/lab").stores
@@ -358,9 +358,7 @@ def test_store_with_text_ids_grows_by_records_that_sort_between(
     assert again.previously_failed == 4
 
 
-def test_heads_are_trained_evaluated_and_added_with_text_ids(
-    root: Path, store: Path, tmp_path: Path
-):
+def test_training_evaluation_and_a_base_run_keep_text_ids(root: Path, store: Path, tmp_path: Path):
     extract_random(f"wfdb:lab={root}", store, "dlinear")
     fit = QUICK.__class__(epochs=2, hidden=8, adaptation="shared-lora")
     shared = TrainSettings(weights=RANDOM, repeats=2, fit=fit, tasks=("sex",))
@@ -397,7 +395,7 @@ def test_heads_are_trained_evaluated_and_added_with_text_ids(
     assert (tmp_path / "evaluation" / "predictions.parquet").is_file()
 
 
-def test_patients_added_later_are_recognized_by_their_training_records(
+def test_evaluation_excludes_patients_whose_ids_were_added_after_training(
     root: Path, store: Path, tmp_path: Path
 ):
     copy = tmp_path / "copy"
@@ -409,7 +407,7 @@ def test_patients_added_later_are_recognized_by_their_training_records(
     settings = TrainSettings(weights=RANDOM, repeats=1, fit=fit, tasks=("sex",))
     run = train(f"wfdb:lab={copy}", store, tmp_path / "run", settings=settings, page=False)
     (cohort,) = json.loads((run.folder / "cohorts.json").read_text())
-    # The first test record turns out to be of a training patient.
+    # In the new table, the first test record belongs to a training patient.
     revised = known.assign(patient_id=known["record_id"]).set_index("record_id")
     same = [cohort["train"][0], cohort["test"][0]]
     revised.loc[same, "patient_id"] = "somebody"
