@@ -21,7 +21,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def _real_data(variable: str, default: Path) -> Path:
-    """Return a folder of real data, named by `variable` or beside the repository, or skip."""
+    """Return the folder in an environment variable or the default; skip if it does not exist."""
     path = Path(os.environ.get(variable, default))
     if not path.is_dir():
         pytest.skip(f"{path} does not exist; set {variable} to run this test on real data")
@@ -72,7 +72,7 @@ def synthetic_stores(
 
 @pytest.fixture(scope="session")
 def quick_ensembles() -> Iterator[None]:
-    """Train the weight generator, which takes a third of the time of a short run, for 5 epochs."""
+    """Train the weight generator for 5 epochs; it takes a third of the time of a short run."""
     from enecg.ensembles import ENSEMBLES, WeightGenerator
 
     quick = ENSEMBLES | {"weight generator": WeightGenerator(epochs=5)}
@@ -119,7 +119,7 @@ def s3_server() -> Iterator[str]:
     server = None
     address = os.environ.get("ENECG_TEST_S3")
     if address is None:
-        # moto lists its package's folders for each request, which takes a third of its time.
+        # moto lists the folders of its package for each request, a third of the request's time.
         modules = list(backends.list_of_moto_modules())
         backends.list_of_moto_modules = lambda: iter(modules)
         # moto checks `If-None-Match` and `If-Match` before it puts the object, so that two threads

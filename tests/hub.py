@@ -25,7 +25,7 @@ class Hub(ThreadingHTTPServer):
 
 @contextmanager
 def serve_hub() -> Iterator[Hub]:
-    """Run a hub during a ``with`` block."""
+    """Run a hub for the duration of a ``with`` block."""
     with Hub() as hub:
         threading.Thread(target=hub.serve_forever, args=[0.01], daemon=True).start()
         yield hub
@@ -37,7 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *arguments: Any) -> None:
-        """Print nothing."""
+        """Suppress the log of requests."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -1,4 +1,4 @@
-"""Data that all processes of a test run share: made by the first process that requests them."""
+"""Data shared by all processes of a test run, written by the first one that requests them."""
 
 import fcntl
 import os
@@ -9,11 +9,11 @@ import pytest
 
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a folder that the first process makes and the others wait for.
+    """Return a folder that the first process writes while the others wait.
 
     Args:
-        factory: Gives the temporary folder of this process; with pytest-xdist, its parent belongs
-            to all processes of the test run.
+        factory: Provides the temporary folder of this process; with pytest-xdist, all processes of
+            the test run share its parent.
         name: Name of the folder.
         make: Writes the content; called with the path of the folder, which does not exist.
 

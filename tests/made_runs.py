@@ -1,4 +1,4 @@
-"""Run folders without training: synthetic predictions of all methods, and a run's documents."""
+"""Run folders written without training, with synthetic predictions of all methods."""
 
 import json
 from pathlib import Path
@@ -90,9 +90,21 @@ def make_run(
     details: bool = False,
     **config: Any,
 ) -> Path:
-    """Write the files of a run that tables require, and with `details` those that plots require.
+    """Write the files of a run that tables require, in which only dlinear is untrained.
 
-    dlinear has random weights, and moment has published ones.
+    Args:
+        folder: The run folder, which must not exist.
+        tasks: Names of the tasks.
+        methods: Methods with predictions, among `METHODS`.
+        repeats: Number of repeats.
+        records: Test records per repeat.
+        shuffled: Whether to predict shuffled labels.
+        settings: Settings in the configuration that differ from the defaults.
+        details: Whether to write the files that plots require, too.
+        **config: Other entries of the configuration.
+
+    Returns:
+        The run folder.
     """
     predictions = [
         predict(task, method, repeat, records=records, shuffled=shuffled)

@@ -15,6 +15,6 @@ def test_module_is_imported_with_checks(name: str):
     assert type(import_module(name).__loader__).__module__.startswith("jaxtyping")
 
 
-def test_array_of_another_dtype_is_refused():
+def test_array_of_another_dtype_is_rejected():
     with pytest.raises(TypeCheckError):
         resample(torch.zeros(1, 12, 5000, dtype=torch.int64), 500)

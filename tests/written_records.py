@@ -36,7 +36,7 @@ def read_ecgs(synthetic_dir: Path, count: int) -> Source:
 
 
 def write_record(path: Path, ecg: np.ndarray, leads: tuple[str, ...], hz: int = 500) -> None:
-    """Write an ECG at 500 Hz to one file in format 16; other rates are decimated."""
+    """Write an ECG of 500 Hz in format 16, decimated to `hz`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.rint(ecg[:, :: 500 // hz].T * UNITS_PER_MV).astype(np.int16)
     wfdb.wrsamp(

@@ -64,7 +64,7 @@ def test_second_extraction_computes_nothing(parameters: dict[str, Any]):
     assert "| computed | 0 |" in newest_artifact("extraction")
 
 
-def test_failed_records_are_a_table_and_a_linked_file(
+def test_failed_records_are_published_as_a_table_and_a_linked_file(
     parameters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ENECG_PAGES_ROOT", str(tmp_path / "pages"))

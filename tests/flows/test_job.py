@@ -1,4 +1,4 @@
-"""A step of a job: its retries, and how a stopped job ends the wait for one."""
+"""Retries of a step of a job, and interruption of the wait for a retry."""
 
 import threading
 from collections import Counter
@@ -97,7 +97,7 @@ class TwoThreadEngine:
 
 
 class InterruptedRanges(list[ShardRange]):
-    """Ranges during whose iteration Ctrl-C arrives, after the first call has failed."""
+    """Ranges whose iteration raises KeyboardInterrupt after the first call has failed."""
 
     def __init__(self, ranges: list[ShardRange], has_failed: threading.Event) -> None:
         super().__init__(ranges)

@@ -19,7 +19,7 @@ def test_prefect_run_is_available_in_the_repository(run_executable):
 
 
 @pytest.mark.slow
-def test_prefect_run_is_available_anywhere_after_one_setting(run_executable):
+def test_prefect_run_is_available_in_any_folder_after_enabling_plugins(run_executable):
     before = run_executable("prefect", "run", "train", "--help")
     assert before.returncode != 0
     setting = run_executable("prefect", "config", "set", "PREFECT_PLUGINS_ENABLED=true")

@@ -58,7 +58,7 @@ def set_response(monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200
         (b'"soon"', "is not the API of a Prefect server"),
     ],
 )
-def test_incompatible_or_foreign_server_is_a_user_error(
+def test_server_that_is_incompatible_or_not_prefect_is_a_user_error(
     server: str, monkeypatch: pytest.MonkeyPatch, body: bytes, message: str
 ):
     set_response(monkeypatch, body)

@@ -112,7 +112,7 @@ def test_run_commands_import_neither_prefect_nor_torch(folder: Path):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs with predictions, of the same and of other patients."""
+    """Three runs with predictions; `other` has other patients than `a` and `b`."""
     root = tmp_path_factory.mktemp("drawn")
     for name, changes in (("a", {}), ("b", {"settings": {"seed": 7}})):
         make_run(root / name, details=True, tasks=("age",), repeats=1, **changes)
@@ -120,7 +120,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_page_is_drawn_again(drawn: Path, tmp_path: Path, run_enecg):
+def test_page_is_written_to_the_run_folder_or_to_out(drawn: Path, tmp_path: Path, run_enecg):
     done = run_enecg("runs", "page", drawn / "a")
     assert (done.code, done.out) == (0, f"Page: {drawn / 'a' / 'results.html'}\n")
     out = tmp_path / "page.html"

@@ -64,7 +64,7 @@ def test_invalid_licenses_and_addresses_are_errors(
 
 
 @pytest.mark.hostile
-def test_names_in_a_card_are_text():
+def test_names_in_a_card_are_not_interpreted_as_markup():
     hostile = "<img src=x> ![x](https://host/x)\n# a"
     provenance = {"expert": hostile, "weights": f"random:0 {hostile}", "pooling": hostile}
     card = build_card([SharedStore(hostile, provenance, 1, 1, 1)], hostile, hostile)

@@ -1,4 +1,4 @@
-"""Configurations beside checkpoints from elsewhere."""
+"""Untrusted configurations beside checkpoints."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def build(folder: Path) -> None:
     ],
     ids=lambda changes: str(changes)[:40],
 )
-def test_absurd_sizes_of_a_moment_model_are_rejected(changes: dict[str, Any], tmp_path: Path):
+def test_invalid_sizes_of_a_moment_model_are_rejected(changes: dict[str, Any], tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"t5_config": {"d_model": 512, **changes}}))
     with pytest.raises(UserError, match=r"is not valid \(maximum: "):
         build(tmp_path)

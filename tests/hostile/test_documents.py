@@ -1,4 +1,4 @@
-"""Metadata, leases and run records that other users may have written."""
+"""Untrusted metadata, leases and run records."""
 
 import json
 import os
@@ -102,7 +102,7 @@ ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_invalid_metadata_is_an_error_of_one_store(name: str, root: str):
+def test_invalid_metadata_is_an_error_of_its_store_only(name: str, root: str):
     key, changes = ARRAYS[name]
     (store,) = open_stores(root).stores
     change(store.location, key, **changes)
@@ -111,7 +111,9 @@ def test_invalid_metadata_is_an_error_of_one_store(name: str, root: str):
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b"\xff", DEEP, b'{"a": NaN}', b"1"])
 @pytest.mark.parametrize("key", ["zarr.json", "embedding/zarr.json", "record_id/zarr.json"])
-def test_documents_that_are_not_objects_are_errors_of_one_store(value: bytes, key: str, root: str):
+def test_document_that_is_not_an_object_is_an_error_of_its_store_only(
+    value: bytes, key: str, root: str
+):
     (store,) = open_stores(root).stores
     store.location.root.write(f"{store.location.key}/{key}", value)
     assert_one_bad_store(root, store)
@@ -143,7 +145,7 @@ def read_ids_and_status(location: Location) -> None:
 
 
 def assert_one_bad_store(root: str, store: EmbeddingStore) -> None:
-    """Assert that a store is reported by every command, and that others are still listed."""
+    """Assert that `ls`, `show` and `verify` report a store, and that others are still listed."""
     with writable_store(root, dataset="other/1") as other:
         other.write_shard(0, random_rows(0), whole_status())
     with pytest.raises(StoreError):
@@ -157,7 +159,7 @@ def assert_one_bad_store(root: str, store: EmbeddingStore) -> None:
 
 @pytest.mark.parametrize("offset", [0, 7, 2**40, 2**63, 2**64 - 2])
 @pytest.mark.parametrize("length", [0, 5, 2**40, 2**63])
-def test_wrong_index_of_a_shard_is_damage(offset: int, length: int, root: str):
+def test_shard_with_a_wrong_index_is_reported_as_damaged(offset: int, length: int, root: str):
     (store,) = open_stores(root).stores
     key = store.shard_key("embedding", 0)
     with store.location.root.open(key) as reader:
@@ -238,7 +240,7 @@ def test_invalid_run_record_is_skipped_or_shown(value: bytes, root: str):
     assert run_app(enecg(), ["store", "show", root]) == 0
 
 
-def test_text_of_a_run_record_cannot_imitate_other_lines(
+def test_text_of_a_run_record_cannot_forge_other_lines(
     root: str, capsys: pytest.CaptureFixture[str]
 ):
     (store,) = open_stores(root).stores
@@ -251,7 +253,7 @@ def test_text_of_a_run_record_cannot_imitate_other_lines(
 
 @pytest.mark.parametrize("position", [0, 3, 7])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_row_that_is_not_finite_is_neither_written_nor_read(
+def test_row_that_is_not_finite_is_rejected_on_write_and_on_read(
     position: int, value: float, tmp_path: Path
 ):
     rows = random_rows(1)

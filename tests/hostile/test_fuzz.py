@@ -1,4 +1,4 @@
-"""Random metadata, leases, run records, run folders and label files: no crash, no hang, no write.
+"""Random metadata, leases, run records, run folders and label files are read or rejected.
 
 ENECG_FUZZ=100000 pytest -m hostile tests/hostile/test_fuzz.py runs this number of inputs in total.
 """
@@ -34,8 +34,8 @@ from stores.runs import read_runs
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(7200)]
 
-KINDS = 5
-EXAMPLES = int(os.environ.get("ENECG_FUZZ", "200")) // KINDS
+TESTS = 5
+EXAMPLES = int(os.environ.get("ENECG_FUZZ", "200")) // TESTS
 
 VALUES = st.recursive(
     st.none()

@@ -1,4 +1,4 @@
-"""Links in a store root never lead to files outside of it."""
+"""Links to data sets are followed; other links in a store root are reported and not followed."""
 
 import os
 from collections.abc import Callable
@@ -26,7 +26,7 @@ DATASET = "ludb/1.0.1"
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder outside the root, with files that look like garbage of a store."""
+    """A folder outside the root, with old files named like garbage of a store."""
     folder = tmp_path / "outside"
     for name in ("precious.txt", "x.partial", "c/9/0", "00000001.json", "c/0"):
         path = folder / name
@@ -148,7 +148,7 @@ def test_links_to_data_sets_are_followed(root: Path, tmp_path: Path):
     assert (open_store(store.location).status()[:8] == 1).all()
 
 
-READERS: dict[str, Callable[[Path, Path], None]] = {
+IRREGULAR_FILES: dict[str, Callable[[Path, Path], None]] = {
     "symlink": lambda path, other: path.symlink_to(other),
     "FIFO": lambda path, other: os.mkfifo(path),
     "device": lambda path, other: path.symlink_to("/dev/zero"),
@@ -162,20 +162,18 @@ def read_all(location: Location) -> None:
     store.read(store.rows_by_id(store.record_id[:4]))
 
 
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("kind", IRREGULAR_FILES)
 @pytest.mark.parametrize(
     "part",
     ["zarr.json", "embedding/zarr.json", "embedding/c/0/0", "status/c/0", "record_id/c/0"],
 )
-def test_irregular_files_are_errors_and_neither_hang_nor_are_read(
-    kind: str, part: str, root: Path, outside: Path
-):
+def test_irregular_files_are_reported_and_not_read(kind: str, part: str, root: Path, outside: Path):
     (store,) = open_stores(root).stores
     path = Path(str(store.location)) / part
     path.unlink()
     if kind == "folder" and part in ("status/c/0", "record_id/c/0"):
         pytest.skip("a folder in place of a chunk means that the chunk is missing")
-    READERS[kind](path, outside / "precious.txt")
+    IRREGULAR_FILES[kind](path, outside / "precious.txt")
     with writable_store(root, dataset="other/1") as other:
         other.write_shard(0, random_rows(0), whole_status())
     found = open_stores(root)
@@ -184,13 +182,13 @@ def test_irregular_files_are_errors_and_neither_hang_nor_are_read(
         read_all(store.location)
 
 
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("kind", IRREGULAR_FILES)
 def test_irregular_lease_does_not_lock_the_store(kind: str, root: Path, outside: Path):
     (store,) = open_stores(root).stores
     folder = Path(str(leases_folder(store.location)))
     for file in folder.iterdir():
         file.unlink()
-    READERS[kind](folder / "00000005.json", outside / "precious.txt")
+    IRREGULAR_FILES[kind](folder / "00000005.json", outside / "precious.txt")
     before = contents(outside)
     acquire(leases_folder(store.location), expire_seconds=0.1).release()
     with writable_store(root) as opened:
@@ -220,7 +218,7 @@ def test_folders_that_are_not_stores_are_never_garbage(link: str | None, tmp_pat
 def test_obstacle_in_place_of_the_next_lease_does_not_block(kind: str, root: Path, outside: Path):
     (store,) = open_stores(root).stores
     folder = leases_folder(store.location)
-    READERS[kind](Path(str(folder)) / "00000002.json", outside / "precious.txt")
+    IRREGULAR_FILES[kind](Path(str(folder)) / "00000002.json", outside / "precious.txt")
     before = contents(outside)
     with acquire(folder, expire_seconds=0.2) as lease:
         assert lease.ticket.number == 3

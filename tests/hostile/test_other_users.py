@@ -105,7 +105,7 @@ def test_unreadable_files_of_a_user_do_not_stop_the_commands_of_others(
             folder.chmod(folder.stat().st_mode | 0o011)
     identity = next((root / "ludb/1.0.1/dlinear").iterdir()).name
     (root / HIDDEN[location].format(identity=identity)).chmod(0)
-    # Run the commands once, because the other user may be unable to import their modules.
+    # Run the commands once to import their modules, which the other user may be unable to read.
     for command in ("ls", "show", "verify", "gc"):
         run_app(enecg(), ["store", command, str(root)])
 
@@ -133,7 +133,7 @@ def test_writer_can_read_its_rows_with_any_umask(mask: int, tmp_path: Path):
     assert (opened.status()[:4] == 1).all()
 
 
-def decompressing(path: Path, body: bytes) -> tuple[Path, pd.DataFrame]:
+def write_compressed(path: Path, body: bytes) -> tuple[Path, pd.DataFrame]:
     """Write a compressed lab table, and return it with a record to label."""
     path.write_bytes(gzip.compress(LAB_HEADER + body, 1))
     assert path.stat().st_size < len(body) / 100
@@ -144,7 +144,7 @@ def decompressing(path: Path, body: bytes) -> tuple[Path, pd.DataFrame]:
 def test_lab_table_of_many_short_rows_is_read(tmp_path: Path):
     body = b"1,2,,,,,\n" * 7_000_000
     labels, skipped = read_potassium_labels(
-        *decompressing(tmp_path / "labevents.csv.gz", body), LabelRules()
+        *write_compressed(tmp_path / "labevents.csv.gz", body), LabelRules()
     )
     assert labels["potassium"].isna().all()
     assert not +skipped
@@ -153,6 +153,6 @@ def test_lab_table_of_many_short_rows_is_read(tmp_path: Path):
 @pytest.mark.parametrize("size", [3_000_000, 9_000_000, 60_000_000])
 def test_lab_table_with_a_very_long_row_is_a_user_error(size: int, tmp_path: Path):
     body = b"1" * size + b"\n1,2,,,,,\n"
-    table, records = decompressing(tmp_path / "labevents.csv.gz", body)
+    table, records = write_compressed(tmp_path / "labevents.csv.gz", body)
     with pytest.raises(UserError):
         read_potassium_labels(table, records, LabelRules())

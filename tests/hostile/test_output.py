@@ -1,4 +1,4 @@
-"""Text from others does not control the terminal, a page or a spreadsheet."""
+"""Untrusted text does not control the terminal, a page or a spreadsheet."""
 
 import gzip
 import html
@@ -68,7 +68,7 @@ def test_control_characters_are_printed_as_escapes(escape: str, capsys: pytest.C
         "S3:///SECRET@bucket/x",
     ],
 )
-def test_secrets_of_malformed_urls_are_not_repeated(url: str, capsys: pytest.CaptureFixture[str]):
+def test_secrets_in_malformed_urls_are_not_printed(url: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(StoreError) as raised:
         check_url(url)
     assert "SECRET" not in str(raised.value)
@@ -89,8 +89,8 @@ def test_secrets_of_malformed_urls_are_not_repeated(url: str, capsys: pytest.Cap
         "https:/user:SECRET@host/x",
     ],
 )
-def test_no_option_repeats_or_stores_a_secret(url: str, capsys: pytest.CaptureFixture[str]):
-    """Paths lose a slash of ``://``, so every option must be redacted, not only URLs."""
+def test_no_option_prints_a_secret(url: str, capsys: pytest.CaptureFixture[str]):
+    """`Path` removes a slash of ``://``, so all options are redacted, not only URLs."""
     train = ["train", "--store", "x", "--out", "y"]
     commands = [
         [*train, "--dataset", url],
@@ -111,7 +111,7 @@ def test_no_option_repeats_or_stores_a_secret(url: str, capsys: pytest.CaptureFi
         assert "SECRET" not in captured.out + captured.err, command
 
 
-def test_secret_in_an_error_on_standard_output_is_not_repeated(capsys: pytest.CaptureFixture[str]):
+def test_secret_in_an_error_on_standard_output_is_redacted(capsys: pytest.CaptureFixture[str]):
     print_text("mimic-iv-ecg:https://user:SECRET@host/x cannot be read.")
     assert capsys.readouterr().out == "mimic-iv-ecg:***@host/x cannot be read.\n"
 
@@ -150,7 +150,7 @@ def test_formulas_are_quoted_in_csv(text: str):
         "`a`",
     ],
 )
-def test_tables_contain_no_markup_of_others(text: str):
+def test_text_in_tables_is_not_interpreted_as_markup(text: str):
     table = Table(text, ("", text), ((text, "0.5 [0.4, 0.6]"),), notes=(text,))
     tokens = MarkdownIt("commonmark").enable("table").parse(to_markdown([table]))
     inline = [child for token in tokens for child in token.children or ()]
@@ -266,7 +266,7 @@ def table_files(folder: Path) -> Iterator[Path]:
     yield from (folder / "text.parquet", folder / "ids.parquet")
 
 
-def test_files_that_are_not_tables_are_rejected_at_once(
+def test_files_that_are_not_tables_are_rejected_with_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("pipeline.datasets.table_file.MAX_BYTES", 10**8)

@@ -1,4 +1,4 @@
-"""Run folders that others wrote, and what a run folder discloses."""
+"""Untrusted run folders, and data that run folders and exports must not disclose."""
 
 import json
 import os
@@ -261,9 +261,7 @@ def test_export_contains_only_known_columns(run: Path, tmp_path: Path):
     assert not exported.metadata
 
 
-def test_export_contains_no_record_that_a_note_names(
-    synthetic_dir: Path, store: Path, tmp_path: Path
-):
+def test_export_contains_no_record_ids_from_notes(synthetic_dir: Path, store: Path, tmp_path: Path):
     dataset = f"mimic-iv-ecg:{synthetic_dir}"
     records = sorted(open_dataset(dataset).index().record_id.tolist())
     rows = [f"{record},{40 + n}" for n, record in enumerate(records)]

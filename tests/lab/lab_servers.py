@@ -160,7 +160,7 @@ def start_postgres(lab: Lab) -> Path:
 
 
 def start_s3(lab: Lab) -> None:
-    """Start SeaweedFS with an empty folder, and free ports for the parts other than the S3 API."""
+    """Start SeaweedFS with an empty folder; its parts other than the S3 API use free ports."""
     if not (BIN / "weed").exists():
         pytest.skip("SeaweedFS is not installed; `make test-lab` installs it")
     data = lab.folder / "s3"

@@ -1,4 +1,4 @@
-"""A lab as in the Compose files: killed worker, canceled extraction and damaged store."""
+"""The services of the Compose files: killed worker, canceled extraction and damaged store."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 EXPERTS = ["dlinear", "timesnet"]
 CRASH_SECONDS = 120
-"""Limit for the automation, which needs 60 s; see `conftest.py`."""
+"""Limit for the automation, which takes effect after `CRASHED_AFTER_SECONDS` of `conftest.py`."""
 
 
 def get(url: str, credentials: str | None) -> tuple[int, str]:
@@ -179,17 +179,17 @@ def check_artifacts(lab: Lab, run: str) -> None:
     }
     kinds = ("extraction-", "extract-progress-", "train-progress-", "results-", "page-", "failed-")
     for kind in kinds:
-        (each,) = [
-            each
-            for key, each in found.items()
+        (artifact,) = [
+            artifact
+            for key, artifact in found.items()
             if key.startswith(kind) and "killed" in key and not key.endswith("-file")
         ]
-        assert each["description"]
+        assert artifact["description"]
     for kind in ("page-", "failed-records-"):
         link = next(
-            each
-            for key, each in found.items()
-            if key.startswith(kind) and "killed" in key and each["type"] == "markdown"
+            artifact
+            for key, artifact in found.items()
+            if key.startswith(kind) and "killed" in key and artifact["type"] == "markdown"
         )["data"]
         url = link.partition("(")[2].rstrip(")")
         status, text = get(url, lab.values["PAGES_AUTH"])
@@ -198,10 +198,10 @@ def check_artifacts(lab: Lab, run: str) -> None:
 
 
 def test_cancel_frees_the_lease_and_the_queue(lab: Lab, bucket: Any):
-    parameters = refresh_parameters(lab, "cancelled")
+    parameters = refresh_parameters(lab, "canceled")
     for name in ("out", "tasks", "repeats"):
         del parameters[name]
-    cancelled = start_run(lab, "extract/extract", **parameters)
+    canceled = start_run(lab, "extract/extract", **parameters)
     waiting = start_run(
         lab,
         "verify/verify",
@@ -210,11 +210,11 @@ def test_cancel_frees_the_lease_and_the_queue(lab: Lab, bucket: Any):
         device="cpu",
         dataset=parameters["dataset"],
     )
-    wait_for(lambda: leases(bucket, "cancelled/"), "lease")
+    wait_for(lambda: leases(bucket, "canceled/"), "lease")
     assert state(lab, waiting) == "SCHEDULED"
-    lab.run("prefect", "flow-run", "cancel", cancelled)
-    wait_for_state(lab, cancelled, "CANCELLED", 60)
-    assert leases(bucket, "cancelled/") == []
+    lab.run("prefect", "flow-run", "cancel", canceled)
+    wait_for_state(lab, canceled, "CANCELLED", 60)
+    assert leases(bucket, "canceled/") == []
     wait_for_state(lab, waiting, "COMPLETED")
     assert "Failed to initialize plugins" not in lab.log("worker")
 

@@ -47,7 +47,7 @@ def build_context(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with empty files in place of the code, and files that must stay out."""
+    """A checkout of empty files, including private ones that must not be in the image."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in [
         *map(str, code_files()),

@@ -64,7 +64,7 @@ def test_curve_is_the_mean_over_repeats_with_both_classes():
     assert precision_recall_curve([single]) is None
 
 
-def test_auroc_of_a_class_is_against_the_others():
+def test_auroc_of_a_class_is_one_versus_rest():
     predictions = predict("arrhythmia", ENSEMBLE, 0)
     assert predictions.probability is not None
     names = ["a", "b", "c", "d"]

@@ -101,7 +101,7 @@ def test_real_demo_tables_have_plausible_labels(mimic_demo: Path, tmp_path: Path
     dataset = open_dataset(f"mimic-iv-ecg:{tmp_path}")
     assert len(dataset.index()) == 659
     labels = dataset.labels()
-    assert "rr_interval" not in labels, "its table does not exist"
+    assert "rr_interval" not in labels, "labels of a table that does not exist"
     assert "diagnosis" not in labels
     assert labels["patient_id"].nunique() == 92
     assert labels["age"].between(18, 100).all()
@@ -170,7 +170,7 @@ def test_labels_of_ludb_are_the_published_ones(ludb: Path) -> None:
     labels = open_dataset(f"ludb:{ludb}").labels()
     assert "potassium" not in labels
     assert labels["diagnosis"].value_counts()["sinus rhythm"] == 143
-    assert labels["age"].max() == 90, "the table has >89 once"
+    assert labels["age"].max() == 90, "the age >89 was not set to 90"
     assert (labels["age"] == 90).sum() == 1
     assert labels.loc[1, ["age", "sex", "diagnosis"]].tolist() == [51, 0, "sinus bradycardia"]
     assert labels["rr_interval"].between(400, 1600).all()
@@ -232,7 +232,7 @@ def test_bad_cells_of_ludb_are_counted_and_the_other_labels_are_kept(tmp_path: P
     assert make_labels(dataset, tmp_path / "labels.parquet").lines[-1].startswith("Digest")
 
 
-def test_ecgs_of_ludb_obey_einthoven_and_have_plausible_voltages(ludb: Path) -> None:
+def test_ecgs_of_ludb_satisfy_einthovens_law_and_have_plausible_voltages(ludb: Path) -> None:
     dataset = open_dataset(f"ludb:{ludb}")
     amplitudes = []
     for row in range(0, 200, 10):
@@ -240,7 +240,7 @@ def test_ecgs_of_ludb_obey_einthoven_and_have_plausible_voltages(ludb: Path) -> 
         np.testing.assert_allclose(ecg[2], ecg[1] - ecg[0], atol=1e-5)
         np.testing.assert_allclose(ecg[3], -(ecg[0] + ecg[1]) / 2, atol=6e-4)
         amplitudes.append(np.percentile(ecg[10], 99.8) - np.median(ecg[10]))
-    assert 0.9 < np.median(amplitudes) < 2, "R wave in V5"
+    assert 0.9 < np.median(amplitudes) < 2, "implausible R waves in V5"
 
 
 def test_unsigned_ids_of_a_data_set_are_converted_exactly_or_are_an_error() -> None:

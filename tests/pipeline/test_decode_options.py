@@ -34,7 +34,7 @@ EIGHT = [FILE_ORDER.index(lead) for lead in ("I", "II", "V1", "V2", "V3", "V4", 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain record, one of 8 s, one of eight leads and one that is both."""
+    """A complete record, one of 8 s, one of eight leads, and one of 8 s with eight leads."""
     directory = tmp_path_factory.mktemp("lab")
     samples = random_walk()
     names = [FILE_ORDER[column] for column in EIGHT]
@@ -83,7 +83,7 @@ def test_each_decoding_option_has_separate_stores_and_is_in_their_provenance(
     assert again.computed == 0
     assert again.stores == made.stores
     rows = [open_store(summary.stores[0]).read(np.array([1])) for summary in (plain, made)]
-    # The sizes of the batches differ, and with them the last bits of matrix products.
+    # Batch sizes differ, so the last bits of matrix products differ too.
     np.testing.assert_allclose(*rows, rtol=2**-10, atol=1e-4)
 
 
@@ -96,7 +96,7 @@ def test_data_set_object_with_other_options_is_rejected(root: Path, tmp_path: Pa
     run(dataset, tmp_path, decoding=MIRROR)
 
 
-def test_recomputed_rows_need_the_options_of_the_store(root: Path, tmp_path: Path) -> None:
+def test_rows_are_recomputed_only_with_the_options_of_the_store(root: Path, tmp_path: Path) -> None:
     made = run(f"wfdb:lab={root}", tmp_path, decoding=BOTH)
     for location in made.stores:
         store = open_store(location)
@@ -109,7 +109,9 @@ def test_recomputed_rows_need_the_options_of_the_store(root: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["mimic-iv-ecg", "ludb", "ptb-xl", "ptb-xl-100", "wfdb:lab"])
-def test_every_data_set_has_the_options(name: str, synthetic_dir: Path, tmp_path: Path) -> None:
+def test_every_data_set_supports_the_options(
+    name: str, synthetic_dir: Path, tmp_path: Path
+) -> None:
     (tmp_path / "ludb.csv").write_text("ID,Sex,Age,Rhythms\n1,F,51,Sinus bradycardia\n")
     (tmp_path / "ptbxl_database.csv").write_text(
         "ecg_id,patient_id,age,sex,scp_codes,filename_lr,filename_hr\n1,1,50,0,{},data/1,data/1\n"
@@ -128,7 +130,7 @@ def test_every_data_set_has_the_options(name: str, synthetic_dir: Path, tmp_path
 
 
 class Constant:
-    """A data set that has no decoding options, such as one that a lab has written."""
+    """A data set without decoding options, such as one from another package."""
 
     namespace = "constant/1"
 
@@ -142,7 +144,7 @@ class Constant:
         return np.tile(np.sin(np.arange(5000) / 9), (12, 1)).astype(np.float32)
 
 
-def test_source_without_options_is_extracted_with_the_defaults(
+def test_data_set_without_options_is_extracted_with_the_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(DATASETS, "constant", Constant)
@@ -189,6 +191,6 @@ def test_training_reads_the_stores_of_its_options(synthetic_dir: Path, tmp_path:
     assert evaluated.scores
 
 
-def test_options_of_ludb_reach_its_records(ludb: Path) -> None:
+def test_options_do_not_change_complete_records_of_ludb(ludb: Path) -> None:
     record = Ludb(ludb, decoding=BOTH)
     np.testing.assert_array_equal(record.read(3), Ludb(ludb).read(3))

@@ -1,4 +1,4 @@
-"""ECGs on a results page: which records are shown, and with what."""
+"""ECGs on a results page: choice of the records, and the values shown with them."""
 
 import re
 import stat

@@ -74,7 +74,7 @@ def test_explaining_a_run_does_not_change_its_precision(run: Path):
     assert explained.model is expert.model
 
 
-def test_shares_sum_to_one_and_contributions_to_the_change(
+def test_shares_sum_to_one_and_contributions_to_the_change_of_the_output(
     explained: tuple[ExplanationResult, Path],
 ):
     result, _ = explained
@@ -91,7 +91,7 @@ def test_shares_sum_to_one_and_contributions_to_the_change(
     assert error < 1e-3
 
 
-def test_page_and_the_tables_name_untrained_experts_and_the_error(
+def test_page_and_tables_name_untrained_experts_and_the_largest_error(
     explained: tuple[ExplanationResult, Path],
 ):
     result, out = explained

@@ -219,7 +219,7 @@ def test_failed_records_are_retried_only_on_request(tmp_path: Path):
     assert (store_of(retried).status() == WHOLE).all()
 
 
-def test_non_finite_embedding_fails_its_record_alone(tmp_path: Path):
+def test_non_finite_embedding_fails_only_its_record(tmp_path: Path):
     planned = plan(ConstantDataset(range(20)), tmp_path, MeanExpert(overflow_at=7.0))
     summary = run(planned)
     assert [failure.record_id for failure in summary.failures] == [7]

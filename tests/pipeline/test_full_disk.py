@@ -58,7 +58,7 @@ def test_extraction_fails_on_a_full_disk_and_resumes_with_more_space(
     written = [complete_rows(store) for store in stores]
     assert 0 < len(written[0]) < 64
     assert all((row == record).all() for record, row in written[0].items())
-    # On the full disk it fails again and loses nothing.
+    # A rerun on the full disk fails again and loses no row.
     with pytest.raises(StoreError, match="No space left on device"):
         run(plan(dataset, disk, MeanExpert()))
     for store, before in zip(stores, written, strict=True):

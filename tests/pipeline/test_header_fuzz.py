@@ -1,4 +1,4 @@
-"""Any header yields an ECG or an UnreadableRecord, quickly and in little memory."""
+"""Any header gives an ECG or raises UnreadableRecord, in little time and memory."""
 
 import os
 import time
@@ -65,7 +65,7 @@ def headers(valid: bytes) -> st.SearchStrategy[bytes]:
 
 SPEC = WfdbRecord(random_walk(600), rate="100")
 VALID = SPEC.header("ecg").encode()
-COUNT = {"inputs": 0, "accepted": 0, "equal to wfdb": 0}
+COUNTS = {"inputs": 0, "accepted": 0, "equal to wfdb": 0}
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +77,13 @@ def check_header(record: Path, content: bytes) -> None:
     """Check properties that hold for every header."""
     header = Path(f"{record}.hea")
     header.write_bytes(content)
-    COUNT["inputs"] += 1
+    COUNTS["inputs"] += 1
     try:
         signals = read_leads(record)
     except UnreadableRecord as error:
         check_error(error)
         return
-    COUNT["accepted"] += 1
+    COUNTS["accepted"] += 1
     parsed = parse_header(content)
     selection = select_leads(parsed.signals, None)
     header, kept = parsed.keep(selection.rows)
@@ -125,7 +125,7 @@ def compare_with_wfdb(record: Path, signals: LeadSignals, rows: list[int]) -> No
         return
     if found.n_sig != len(signals.names) or [s.strip() for s in found.sig_name] != [*signals.names]:
         return
-    COUNT["equal to wfdb"] += 1
+    COUNTS["equal to wfdb"] += 1
     assert (found.d_signal.T[rows] == signals.digital).all()
 
 
@@ -133,23 +133,23 @@ def compare_with_wfdb(record: Path, signals: LeadSignals, rows: list[int]) -> No
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @given(content=headers(VALID))
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_header_is_read_or_unreadable(record: Path, content: bytes) -> None:
+def test_any_header_is_read_or_raises_unreadable_record(record: Path, content: bytes) -> None:
     check_header(record, content)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_many_headers_are_read_or_unreadable(record: Path) -> None:
+def test_many_headers_are_read_or_raise_unreadable_record(record: Path) -> None:
     @given(content=headers(VALID))
     @settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
     def check_many(content: bytes) -> None:
         check_header(record, content)
 
-    COUNT.update(dict.fromkeys(COUNT, 0))
+    COUNTS.update(dict.fromkeys(COUNTS, 0))
     check_many()
-    print(COUNT)
-    assert COUNT["inputs"] >= 20_000
-    assert COUNT["accepted"] > 500
+    print(COUNTS)
+    assert COUNTS["inputs"] >= 20_000
+    assert COUNTS["accepted"] > 500
 
 
 def repeat_signal(count: int) -> str:

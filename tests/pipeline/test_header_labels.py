@@ -282,7 +282,7 @@ def test_ecgs_in_a_bucket_are_those_of_the_directory(
     np.testing.assert_array_equal(remote.read(1), read_wfdb(tmp_path / "b/c"))
 
 
-def test_web_server_and_an_empty_bucket_are_rejected(s3_root: str):
+def test_web_server_and_bucket_without_records_are_rejected(s3_root: str):
     with pytest.raises(UserError, match="does not list its files; pass a folder or s3://"):
         open_dataset("wfdb:lab=https://physionet.org/files")
     with pytest.raises(UserError, match="contains no WFDB record"):

@@ -56,7 +56,7 @@ def results(synthetic_dir: Path, store: Path, tmp_path_factory: pytest.TempPathF
     return run(synthetic_dir, store, out, page=True, **fractions)
 
 
-def test_curve_ends_with_the_run_itself(results: Results):
+def test_curve_ends_with_the_scores_of_the_run(results: Results):
     made = read_results(results.folder)
     half, full = made.label_fractions
     assert (half.fraction, full.fraction) == (0.5, 1.0)

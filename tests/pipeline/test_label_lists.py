@@ -89,7 +89,7 @@ def test_too_many_or_no_labels_are_errors():
 LISTS = pd.Series([("a", "b"), ("a",), (), None, ("c", "a", "all"), ("all",)], dtype=object)
 
 
-def test_label_list_is_fitted_on_training_records_by_frequency():
+def test_labels_are_those_of_training_records_in_order_of_frequency():
     training = pd.Series([("a", "all"), ("a", "b", "all"), ("b", "a", "all"), ("all",)])
     targets = fit_targets(CODES, training)
     # Every training record has "all", and none has "c".

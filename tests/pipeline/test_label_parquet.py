@@ -129,7 +129,7 @@ def test_folder_that_others_can_read_is_kept_with_a_warning(tmp_path: Path) -> N
     assert prepare_folder(tmp_path / "labels.parquet") == ()
 
 
-def test_labels_without_tables_are_reported(synthetic_dir: Path, tmp_path: Path) -> None:
+def test_labels_whose_table_is_missing_are_reported(synthetic_dir: Path, tmp_path: Path) -> None:
     for name in ("record_list.csv", "synthetic.json"):
         (tmp_path / name).write_bytes((synthetic_dir / name).read_bytes())
     bare = open_dataset(f"mimic-iv-ecg:{tmp_path}")
@@ -171,7 +171,7 @@ def lab(tmp_path: Path) -> Dataset:
     return open_dataset(f"wfdb:lab={tmp_path}")
 
 
-def test_text_ids_stay_text(lab: Dataset, tmp_path: Path) -> None:
+def test_text_ids_are_not_converted_to_numbers(lab: Dataset, tmp_path: Path) -> None:
     made = make_labels(lab, tmp_path / "out" / "labels.parquet")
     table = pq.read_table(made.path)
     assert [str(table.schema.field(name).type) for name in table.column_names[:2]] == ["string"] * 2

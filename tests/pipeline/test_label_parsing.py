@@ -1,4 +1,4 @@
-"""Fields of MIMIC's tables, whose values do not depend on other fields of the column."""
+"""Parsing of fields in MIMIC's tables, which does not depend on other fields of the column."""
 
 from collections.abc import Callable
 

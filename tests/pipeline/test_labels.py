@@ -165,7 +165,7 @@ def test_implausible_potassium_is_not_a_label(tmp_path: Path, value: float) -> N
 
 
 @pytest.mark.parametrize("value", [1, 20])
-def test_extreme_potassium_is_a_label(tmp_path: Path, value: float) -> None:
+def test_potassium_at_the_limits_of_plausibility_is_a_label(tmp_path: Path, value: float) -> None:
     assert label_one(labs(tmp_path / "a.csv", (1, 50971, ECG_TIME, value, "abnormal"))) == (
         1.0,
         value,

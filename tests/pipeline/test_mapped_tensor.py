@@ -46,7 +46,7 @@ def test_pages_of_a_file_are_dropped_from_memory():
     assert resident_file_bytes() - before > size // 2, "the file is not mapped"
 
 
-def test_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_is_a_user_error(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

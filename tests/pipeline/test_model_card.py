@@ -34,7 +34,7 @@ def test_card_without_untrained_experts_has_no_warning(tmp_path: Path):
 
 
 @pytest.mark.hostile
-def test_names_and_notes_are_text(tmp_path: Path):
+def test_names_and_notes_are_not_interpreted_as_markup(tmp_path: Path):
     hostile = "<img src=x onerror=y> ![x](https://host/x)\n\n# heading"
     folder = make_run(tmp_path / "run", dataset=hostile, notes=[hostile])
     results = json.loads((folder / "results.json").read_text())

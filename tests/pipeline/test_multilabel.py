@@ -31,7 +31,7 @@ def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def labels(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write labels from the rhythm, age and sex; a few are missing."""
+    """Return a file with labels from heart rate, age and sex, a few of them missing."""
     known = MimicIvEcg(synthetic_dir).labels()
     rate = (60_000 / known["rr_interval"]).to_numpy()
     findings = {

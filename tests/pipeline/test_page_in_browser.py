@@ -1,4 +1,4 @@
-"""Results pages in a headless browser: they load nothing, log nothing and fit on a phone."""
+"""Results pages in a headless browser: no requests, no log messages, no overflow on a phone."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ def pages(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize("name", ["results", "ecgs", "comparison"])
-def test_page_loads_nothing_logs_nothing_and_fits(
+def test_page_makes_no_requests_logs_nothing_and_fits_the_screen(
     name: str, width: int, scheme: str, browser: Any, pages: dict[str, Path]
 ):
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)

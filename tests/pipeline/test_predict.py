@@ -70,7 +70,7 @@ def test_predictions_equal_those_of_stored_embeddings(
             assert one.probabilities == pytest.approx(other.probabilities, abs=0.01)
 
 
-def test_prediction_does_not_depend_on_rate_order_unit_of_leads_and_batch(
+def test_prediction_does_not_depend_on_the_sampling_rate_and_the_order_and_case_of_leads(
     live: LiveRun, dataset: MimicIvEcg
 ):
     ecg = dataset.read(3)
@@ -127,7 +127,7 @@ def test_wfdb_paths_and_directories_are_read_and_unusable_records_are_refused(
     assert predicted(again).tasks == predicted(results[1]).tasks
 
 
-def test_path_that_is_no_record_is_refused_with_the_reason(live: LiveRun, tmp_path: Path):
+def test_path_that_is_not_a_record_is_refused_with_the_reason(live: LiveRun, tmp_path: Path):
     (tmp_path / "notes.txt").write_text("Hello.")
     (tmp_path / "damaged.hea").write_text("Hello.")
     names = ("notes.txt", "damaged.hea", "missing")
@@ -186,7 +186,9 @@ def test_too_few_patients_for_a_coverage_are_noted(live: LiveRun, dataset: Mimic
     assert describe_gaps(live, 0.8, ("age",)) == ()
 
 
-def test_ecg_unlike_the_training_data_causes_a_warning(live: LiveRun, dataset: MimicIvEcg):
+def test_ecg_that_differs_from_the_training_data_causes_a_warning(
+    live: LiveRun, dataset: MimicIvEcg
+):
     ecg = dataset.read(3)
     assert live.predict(ecg, 500).warnings == ()
     noise = np.random.default_rng(0).normal(size=(12, 5000))

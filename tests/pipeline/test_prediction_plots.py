@@ -53,7 +53,7 @@ def test_truncated_class_names_are_listed():
     assert labels[1].endswith("…  2")
 
 
-def test_points_are_predictions_and_errors():
+def test_regression_plots_show_predictions_and_errors():
     truth, predicted = [20.0, 40.0, 60.0], [24.0, 38.0, 61.0]
     repeats = make_details("age", (truth, predicted, ())).ensemble("age")
     points = plot_predicted(repeats).axes[0].lines[-1]

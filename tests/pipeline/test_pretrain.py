@@ -367,7 +367,7 @@ def test_training_rejects_weights_whose_list_is_missing_or_different(
 def test_evaluation_rejects_or_excludes_patients_in_the_pretraining_data(
     lab: SimpleNamespace, run: Path, synthetic_dir: Path, tmp_path: Path
 ):
-    # A run on few patients leaves others for the evaluation, who were in the pretraining data.
+    # A run on few patients leaves patients of the pretraining data for the evaluation.
     settings = TrainSettings(
         **vars(lab.train) | {"patients": 12, "exclude_pretrained": True, "seed": 10}
     )

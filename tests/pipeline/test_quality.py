@@ -91,7 +91,7 @@ def test_repeated_samples_at_the_ends_are_not_clipping(good: LeadSignals):
     assert "clipped" not in findings(replace_leads(good, V3=v3))
 
 
-def test_lead_without_samples_is_missing_and_not_flat(good: LeadSignals):
+def test_lead_without_samples_is_reported_as_missing_and_not_as_flat(good: LeadSignals):
     assert findings(replace_leads(good, V2=np.full(5000, np.nan))) == {"nan_samples": ("V2",)}
 
 

@@ -1,4 +1,4 @@
-"""Rows for the same experts with random weights, and for EnECG without each expert."""
+"""Results of the same experts with random weights, and of EnECG without each expert."""
 
 import json
 import shlex
@@ -63,7 +63,7 @@ def train(lab: SimpleNamespace, out: Path, **options: object) -> Path:
     return enecg.train(lab.dataset, lab.store, out, settings=settings, page=False).folder
 
 
-def test_baseline_is_the_same_expert_of_a_run_with_random_weights(
+def test_baseline_equals_the_expert_of_a_run_with_random_weights(
     lab: SimpleNamespace, tmp_path: Path
 ):
     other = train(lab, tmp_path / "run", weights=("random:0",))
@@ -82,7 +82,7 @@ def test_other_methods_do_not_depend_on_the_options(lab: SimpleNamespace, tmp_pa
     assert plain.random_baselines == {}
 
 
-def test_without_one_of_two_experts_enecg_is_the_other(lab: SimpleNamespace):
+def test_without_one_of_two_experts_enecg_equals_the_other(lab: SimpleNamespace):
     for expert, other in (("dlinear", "measurements"), ("measurements", "dlinear")):
         pd.testing.assert_frame_equal(
             predictions(lab.run.folder, WITHOUT + expert), predictions(lab.run.folder, other)

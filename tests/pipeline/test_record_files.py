@@ -401,7 +401,7 @@ def test_single_refused_file_is_unreadable(
         "s3://",
     ],
 )
-def test_invalid_urls_are_rejected_without_repeating_secrets(url: str) -> None:
+def test_invalid_urls_are_rejected_without_disclosing_secrets(url: str) -> None:
     with pytest.raises(UserError, match=r"^[^\n]+\.$") as failure:
         open_root(url)
     assert "secret" not in str(failure.value)

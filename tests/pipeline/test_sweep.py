@@ -48,7 +48,7 @@ def test_sweep_resumes_and_reports_all_trials(dataset: str, store: Path, tmp_pat
     assert len(set(resumed.trials["learning_rate"])) == 6  # no trial is repeated
     definition = tmp_path / "sweep" / DEFINITION
     older = json.loads(definition.read_text())
-    # Settings that did not exist when the sweep was started.
+    # Remove settings that earlier versions did not have.
     del (
         older["settings"]["records"],
         older["settings"]["decoding"],

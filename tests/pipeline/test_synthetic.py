@@ -41,7 +41,7 @@ def mean_beat(recording: Recording, lead: str) -> np.ndarray:
     return beat - np.median(beat[:10])
 
 
-def t_height(recording: Recording, lead: str) -> float:
+def t_wave_height(recording: Recording, lead: str) -> float:
     return float(mean_beat(recording, lead)[150 + 75 :].max())
 
 
@@ -82,7 +82,7 @@ def test_beat_times_are_those_of_the_r_peaks() -> None:
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS, ids=lambda r: r.report)
-def test_rhythm_has_the_rate_of_its_name(rhythm) -> None:
+def test_heart_rate_is_in_the_range_of_the_rhythm(rhythm) -> None:
     for seed in range(10):
         rate = 60_000 / simulate_ecg(rhythm.report, seed=seed, age=70).rr_ms
         low, high = rhythm.rate_bpm
@@ -98,17 +98,17 @@ def test_normal_ecg_has_normal_morphology() -> None:
     mean = {lead: np.mean(found, axis=0) for lead, found in beats.items()}
     r = [mean[f"V{n}"][125:175].max() for n in range(1, 7)]
     s = [mean[f"V{n}"][125:175].min() for n in range(1, 7)]
-    assert r[0] < r[2] < r[3], "R grows from V1 to V4"
-    assert s[1] < s[3] < s[5] + 0.2, "S shrinks from V2 to V6"
-    assert r[0] < -s[0], "S is deeper than R is tall in V1"
-    assert r[4] > -s[4], "R is taller than S is deep in V5"
+    assert r[0] < r[2] < r[3], "R does not increase from V1 to V4"
+    assert s[1] < s[3] < s[5] + 0.2, "S does not decrease from V2 to V6"
+    assert r[0] < -s[0], "R is larger than S in V1"
+    assert r[4] > -s[4], "S is larger than R in V5"
     for lead in ("I", "II", "V4", "V5", "V6"):
-        assert mean[lead][225:].max() > 0.08, "the T wave is upright"
+        assert mean[lead][225:].max() > 0.08, f"the T wave in {lead} is not upright"
         assert mean[lead][125:175].max() > 0.3
     assert mean["aVR"][225:].min() < -0.1
     assert mean["aVR"][125:175].min() < -0.3
     p_wave = mean["II"][50:120]
-    assert 0.05 < p_wave.max() < 0.25, "an upright P wave before the QRS in II"
+    assert 0.05 < p_wave.max() < 0.25, "no upright P wave before the QRS in II"
     assert 0.4 < mean["II"][125:175].max() < 2.0
     assert 0.7 < r[4] < 2.5
 
@@ -144,7 +144,7 @@ def test_premature_ventricular_beat_is_early_and_followed_by_a_pause() -> None:
 
 def test_potassium_changes_t_wave_and_qrs_duration() -> None:
     for seed in range(10):
-        t = {k: t_height(simulate_ecg(potassium=k, seed=seed), "V4") for k in (2.5, 4.2, 7.0)}
+        t = {k: t_wave_height(simulate_ecg(potassium=k, seed=seed), "V4") for k in (2.5, 4.2, 7.0)}
         assert t[2.5] < 0.75 * t[4.2] < 0.75 * t[7.0]
         severe = simulate_ecg(potassium=8.0, seed=seed)
         assert severe.qrs_ms > 1.15 * simulate_ecg(seed=seed).qrs_ms
@@ -153,12 +153,14 @@ def test_potassium_changes_t_wave_and_qrs_duration() -> None:
 def test_age_and_sex_change_the_ecg_on_average_but_not_individually() -> None:
     def measure(**patient: float) -> tuple[np.ndarray, np.ndarray]:
         ecgs = [simulate_ecg(seed=seed, **patient) for seed in range(40)]
-        return np.array([t_height(e, "V3") for e in ecgs]), np.array([e.qrs_axis for e in ecgs])
+        return np.array([t_wave_height(e, "V3") for e in ecgs]), np.array(
+            [e.qrs_axis for e in ecgs]
+        )
 
     t_men, _ = measure(male=True)
     t_women, _ = measure(male=False)
     assert t_men.mean() > 1.3 * t_women.mean()
-    assert t_men.min() < t_women.max(), "no threshold separates men and women"
+    assert t_men.min() < t_women.max(), "a threshold separates men and women"
     _, axis_young = measure(age=25)
     _, axis_old = measure(age=85)
     assert np.median(axis_young) - np.median(axis_old) > 20

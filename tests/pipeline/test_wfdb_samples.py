@@ -57,7 +57,7 @@ def format16_records(draw: st.DrawFn) -> WfdbRecord:
 
 @given(spec=format16_records())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_numpy_and_wfdb_agree_to_the_bit(
+def test_numpy_and_wfdb_give_the_same_bits(
     spec: WfdbRecord, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     record = spec.write(tmp_path_factory.mktemp("made"))

@@ -1,4 +1,4 @@
-"""Extraction by worker processes: the same stores as with one process, whatever happens to them."""
+"""Extraction by worker processes writes the same stores as one process, even if some are killed."""
 
 import os
 import signal
@@ -78,7 +78,8 @@ def test_workers_write_the_same_stores_as_one_process(
     synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary
 ):
     calls: list[tuple[int, int]] = []
-    # Dask's default port is in use, as by another extraction on this machine. Warnings are errors.
+    # Occupy Dask's default port, like another extraction on this machine. A warning would fail the
+    # test.
     with socket.socket() as other:
         with suppress(OSError):
             other.bind(("127.0.0.1", 8787))
@@ -116,7 +117,7 @@ def test_ranges_of_killed_workers_are_computed_by_others(
     synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary, on_cluster: dict[str, Any]
 ):
     def kill_during_next_range() -> None:
-        """Make this worker kill itself in the middle of a range; its replacement does not."""
+        """Make this worker, but not its replacement, kill itself in the middle of a range."""
 
         def extract_part(*arguments: Any) -> None:
             batches: list[int] = []
@@ -201,7 +202,7 @@ def test_stopped_workers_write_their_rows_and_start_no_queued_range(
         try:
             run_ranges(engine, plan.ranges(ranges), extract_one)
         finally:
-            # Calls that wait for a retry end too.
+            # The event also ends waits for a retry.
             assert engine.stopped.is_set()
 
     with pytest.raises(UserError, match=r"were canceled .* \(extraction-stopped\); run the same"):
@@ -233,7 +234,7 @@ def test_stop_does_not_cancel_a_range_that_started_while_it_was_submitted(
     assert summary.computed > 0
 
 
-def test_range_canceled_by_others_is_a_user_error(
+def test_range_canceled_by_another_client_is_a_user_error(
     synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
 ):
     def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
@@ -272,7 +273,7 @@ def test_worker_that_has_lost_the_lease_stops(
         run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
 
 
-def test_objects_and_invalid_schedulers_are_user_errors(
+def test_expert_objects_and_invalid_schedulers_or_workers_are_user_errors(
     synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
 ):
     dataset = f"mimic-iv-ecg:{synthetic_dir}"

@@ -1,4 +1,4 @@
-"""Records in format 16, written byte by byte, because a library would reject invalid ones."""
+"""Records in format 16, written without a library, which would reject invalid ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FILE_ORDER = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5
 
 @dataclass(frozen=True)
 class WfdbRecord:
-    """A record to write: samples, and the header's fields per signal."""
+    """A record to write: samples, and header fields of each signal."""
 
     samples: Int16[np.ndarray, "time signal"]
     gains: Sequence[str] = ("200.0(0)/mV",) * 12
@@ -50,7 +50,7 @@ def random_walk(
 
 
 def read_with_wfdb(record: Path) -> Float32[np.ndarray, "12 time"]:
-    """Read ten seconds in mV with wfdb alone: float64, rounded to float32 at the end."""
+    """Read ten seconds in mV with wfdb, computed in float64 and rounded to float32."""
     found = wfdb.rdrecord(str(record), sampto=None)
     names = [name.strip().lower() for name in found.sig_name]
     rows = [names.index(lead.lower()) for lead in LEADS]
