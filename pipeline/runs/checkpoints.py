@@ -224,7 +224,7 @@ def _save_adapter(module: nn.Module, folder: Path) -> None:
         "modules_to_save": ["prediction"],
     }
     folder.mkdir(exist_ok=True)
-    (folder / ADAPTER).write_text(json.dumps(config, indent=2))
+    (folder / ADAPTER).write_text(json.dumps(config, indent=2), encoding="utf-8")
     named = {_PEFT_PREFIX + name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(named, folder / ADAPTER_WEIGHTS)
 

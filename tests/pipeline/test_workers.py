@@ -269,7 +269,9 @@ def test_worker_that_has_lost_the_lease_stops(
         for shards in plan.ranges(1):
             engine.extract(shards, summary)
 
-    with pytest.raises(StoreError, match="taken over by another extraction"):
+    with pytest.raises(
+        StoreError, match="the lease was lost, because its staging folder was removed"
+    ):
         run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
 
 
