@@ -14,7 +14,8 @@ from made_once import list_files, make_once
 if TYPE_CHECKING:
     from quick_runs import TrainedRun
 
-# No module of the project may be imported before this line, hence the imports in fixtures.
+# The shapes of functions are checked in modules that are imported after this line. Therefore,
+# fixtures import modules of the project where they use them.
 shape_checks.install()
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -39,7 +40,7 @@ def _unchanged(folder: Path) -> Iterator[Path]:
 def short_waits() -> Iterator[None]:
     """Poll leases often, and do not wait until written files are on the disk.
 
-    Only a power failure shows whether a file was synchronized, which no test simulates.
+    Missing synchronization has an effect only after a power failure, and no test simulates one.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stores.lease.POLL_SECONDS", 0.02)
@@ -49,7 +50,7 @@ def short_waits() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A synthetic data set of 30 patients, with every kind of unreadable record."""
+    """A synthetic data set of 30 patients, with all kinds of `pipeline.synthetic` defects."""
     from pipeline.synthetic.synthesize import synthesize
 
     yield from _unchanged(
@@ -85,7 +86,7 @@ def quick_ensembles() -> Iterator[None]:
 def trained_run(
     tmp_path_factory: pytest.TempPathFactory, quick_ensembles: None
 ) -> Iterator["TrainedRun"]:
-    """A run with enough validation patients for a coverage of 90 %."""
+    """A run with enough validation patients for intervals with a coverage of 90 %."""
     from quick_runs import TrainedRun, train_quickly
 
     made = _unchanged(make_once(tmp_path_factory, "trained", train_quickly))

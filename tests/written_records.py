@@ -1,4 +1,4 @@
-"""ECGs of the synthetic data set, to be written in the layout of other data sets."""
+"""Read synthetic ECGs, and write them as WFDB records in the layout of other data sets."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +36,14 @@ def read_ecgs(synthetic_dir: Path, count: int) -> Source:
 
 
 def write_record(path: Path, ecg: np.ndarray, leads: tuple[str, ...], hz: int = 500) -> None:
-    """Write an ECG of 500 Hz in format 16, decimated to `hz`."""
+    """Write a 500 Hz ECG as a WFDB record in format 16.
+
+    Args:
+        path: Path of the record without suffix.
+        ecg: ECG in mV, shape (12, 5000).
+        leads: Names of the leads.
+        hz: Sampling rate of the record, a divisor of 500; samples are omitted without a filter.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.rint(ecg[:, :: 500 // hz].T * UNITS_PER_MV).astype(np.int16)
     wfdb.wrsamp(

@@ -41,8 +41,10 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
                 urllib.request.urlopen(f"{api}/health")
                 break
             except OSError:
-                assert server.poll() is None, "the Prefect server has ended"
+                assert server.poll() is None, f"the Prefect server exited with {server.poll()}"
                 time.sleep(0.5)
+        else:
+            pytest.fail("the Prefect server did not respond within two minutes")
         yield {**variables, "PREFECT_API_URL": api}
     finally:
         server.terminate()

@@ -1,4 +1,4 @@
-"""Every shell and Python block of README and docs runs, or states why it does not.
+"""Run every shell and Python block of README, CONTRIBUTING and docs that is not excluded.
 
 A page's blocks run in order in one working directory. The comment `<!-- not run: REASON -->` before
 a block excludes it.
@@ -84,6 +84,6 @@ def test_every_block_runs(page: Path, request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_is_in_a_block_with_a_language(page: Path) -> None:
+def test_blocks_with_commands_or_imports_have_a_language(page: Path) -> None:
     for block in blocks(page):
         assert block.language or not re.search(r"^(enecg|prefect|import) ", block.code, re.M)

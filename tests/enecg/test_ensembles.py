@@ -120,7 +120,7 @@ def test_prediction_is_the_mean_weighted_by_weights_that_sum_to_one(name: str, k
     assert output.prediction.dtype == torch.float32
     if kind != "regression":
         torch.testing.assert_close(output.prediction.sum(-1), torch.ones(RECORDS))
-    if name == "stacking":
+    if name == "stacking":  # a linear model on the outputs, without weights of the experts
         assert output.weights is None
         return
     assert output.weights is not None
@@ -228,8 +228,8 @@ def test_stacking_is_linear_in_log_probabilities():
     """The log-odds of independent experts add up."""
     generator = torch.Generator().manual_seed(0)
     encoded = torch.randint(2, (RECORDS,), generator=generator).float()
-    odds = 2 * (2 * encoded - 1 + torch.randn(2, RECORDS, generator=generator))
-    outputs = torch.stack([-odds, odds], dim=-1).div(2).softmax(-1)
+    log_odds = 2 * (2 * encoded - 1 + torch.randn(2, RECORDS, generator=generator))
+    outputs = torch.stack([-log_odds, log_odds], dim=-1).div(2).softmax(-1)
     predicted = fit("stacking", make_heads("binary", outputs, encoded)).prediction[:, 1].logit()
     design = torch.cat([*outputs.log(), torch.ones(RECORDS, 1)], dim=-1)
     nearest = design @ torch.linalg.lstsq(design, predicted[:, None]).solution
@@ -260,7 +260,7 @@ def test_labels_outside_training_and_validation_are_not_used(name: str, kind: Ki
 
 @pytest.mark.parametrize("name", USES_VALIDATION)
 def test_validation_labels_are_used(name: str):
-    """This also verifies that the comparison in the previous test detects the use of labels."""
+    """If the comparison did not detect this, the test of other labels could not fail."""
     heads = noisy_heads("regression", experts=2)
     encoded = heads.encoded.clone()
     encoded[VALIDATION] *= -1

@@ -63,16 +63,15 @@ def test_mixing_with_weight_one_for_an_expert_returns_its_prediction(expert: int
     torch.testing.assert_close(mix(weights, predictions), predictions[expert])
 
 
-def test_mixing_logits_is_a_weighted_geometric_mean():
-    """With equal weights, the odds are geometric means; for regression, the mean is arithmetic."""
-    predictions = torch.tensor([[[0.8, 0.2]], [[0.5, 0.5]]])
-    weights = torch.full((1, 1, 2), 0.5)
+def test_mixing_logits_gives_weighted_geometric_means_of_odds_and_arithmetic_means_of_values():
+    predictions = torch.tensor([[[16 / 17, 1 / 17]], [[0.5, 0.5]]])  # odds 16 and 1
+    weights = torch.tensor([[[0.25, 0.75]]])  # odds 16 ** 0.25 = 2
     mixed = mix(weights, predictions, kind="binary", mixture="logits")
     torch.testing.assert_close(mixed, torch.tensor([[2 / 3, 1 / 3]]))
     labels = mix(weights, predictions, kind="multilabel", mixture="logits")
     torch.testing.assert_close(labels, torch.tensor([[2 / 3, 1 / 3]]))
-    values = mix(weights, predictions, kind="regression", mixture="logits")
-    torch.testing.assert_close(values, torch.tensor([[0.65, 0.35]]))
+    values = mix(weights, torch.tensor([[[4.0]], [[8.0]]]), kind="regression", mixture="logits")
+    torch.testing.assert_close(values, torch.tensor([[7.0]]))
 
 
 def test_outliers_are_compressed_in_order_and_other_features_are_unchanged():

@@ -9,16 +9,19 @@ def test_lora_freezes_hidden_layers_and_trains_updates_and_output_layers():
     heads = TaskHeads(20, {"age": 1, "arrhythmia": 15}, hidden=16, dropout=0.0)
     model = with_lora(heads, rank=4, alpha=8, dropout=0.0)
     initial = heads.ffn["age"].hidden.base_layer.weight.clone()  # type: ignore[union-attr, operator]
-    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert trainable
-    assert all("lora_" in name or ".prediction.modules_to_save." in name for name in trainable)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    kinds = (".lora_A.", ".lora_B.", ".prediction.modules_to_save.")
+    assert all(any(kind in name for kind in kinds) for name in trainable)
+    before = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+    optimizer = torch.optim.SGD(trainable.values(), lr=0.1)
     embedding = torch.randn(8, 20)
-    before = model(embedding)["age"]
     for _ in range(2):  # B is initialized to 0, so A has no gradient in the first step
         sum(output.square().mean() for output in model(embedding).values()).backward()
         optimizer.step()
-    assert not torch.allclose(model(embedding)["age"], before)
+    changed = {name for name, parameter in trainable.items() if not parameter.equal(before[name])}
+    assert changed == trainable.keys()
+    for kind in kinds:
+        assert any(kind in name for name in changed)
     assert torch.equal(heads.ffn["age"].hidden.base_layer.weight, initial)  # type: ignore[union-attr]
 
 

@@ -41,5 +41,5 @@ def test_only_files_in_the_served_folder_have_a_link(file: str, link: str | None
         ("", ""),
     ],
 )
-def test_details_of_failed_records_start_with_the_file_name(detail: str, shown: str):
+def test_folders_are_removed_from_details_of_failed_records(detail: str, shown: str):
     assert without_folder(detail) == shown

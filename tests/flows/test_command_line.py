@@ -168,7 +168,7 @@ def test_ctrl_c_and_sigterm_exit_with_their_codes_and_messages(capfd: pytest.Cap
         pytest.param(signal.SIGTERM, signal.SIG_IGN, 143, "Terminated.", marks=pytest.mark.slow),
     ],
 )
-def test_stopped_extraction_prints_its_summary_and_resumes(
+def test_stopped_extraction_prints_its_summary_and_how_to_resume(
     sent: signal.Signals,
     interrupt: signal.Handlers,
     code: int,
@@ -215,7 +215,7 @@ def test_closed_pipe_exits_with_141(monkeypatch: pytest.MonkeyPatch):
         assert run_app(app, ["write"]) == 141
 
 
-def test_commands_in_any_folder_print_only_progress_to_stderr_and_do_not_import_prefect(
+def test_commands_print_only_progress_and_errors_to_stderr_and_do_not_import_prefect(
     run_executable, synthetic_dir: Path, tmp_path: Path
 ):
     data = ("--dataset", f"mimic-iv-ecg:{synthetic_dir}")

@@ -9,6 +9,7 @@ import pytest
 from pipeline.datasets.plausibility import PLAUSIBLE, find_suspicious_values, remove_implausible
 
 CODES = (29999, 65535, 32767, -32768, -9999, 99999)
+"""Values that ECG machines and tables use for missing measurements."""
 
 
 @pytest.mark.parametrize("name", PLAUSIBLE)
@@ -28,6 +29,7 @@ def test_zero_is_plausible_for_an_axis_but_not_for_an_rr_interval():
 
 
 def test_ages_over_89_are_set_to_90_and_counted():
+    # PTB-XL uses 300 for ages over 89.
     ages = pd.Series([0, 89, 90, 91, 120, 300, 999, -1, np.nan], dtype=float)
     found = remove_implausible("age", ages, "mine.csv", counts := Counter())
     np.testing.assert_array_equal(found, [0, 89, *[90] * 4, *[np.nan] * 3])

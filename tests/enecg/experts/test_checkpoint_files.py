@@ -200,7 +200,7 @@ def test_error_for_another_format_names_the_format_and_the_remedy(
 
 @pytest.mark.parametrize("kind", ["Git LFS pointer", "HTML", "empty", "zip"])
 @pytest.mark.parametrize("expert", ["timesnet", "moment", "tempo", "ecg-fm"])
-def test_error_of_every_expert_names_another_format(expert: str, kind: str, tmp_path: Path):
+def test_errors_of_other_experts_name_the_format(expert: str, kind: str, tmp_path: Path):
     write, expected = OTHER_FORMATS[kind]
     write(tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match=expected):
@@ -248,7 +248,9 @@ def test_non_finite_weights_are_rejected(
     ("expert", "key"),
     [("timesnet", "layer_norm.weight"), ("dlinear", "Linear_Seasonal.weight")],
 )
-def test_non_finite_weights_are_rejected_by_every_expert(expert: str, key: str, tmp_path: Path):
+def test_non_finite_weights_of_timesnet_and_dlinear_are_rejected(
+    expert: str, key: str, tmp_path: Path
+):
     own = load_expert(expert, "random:0").model.state_dict()  # type: ignore[attr-defined]
     torch.save(own | {key: torch.full_like(own[key], float("nan"))}, tmp_path / "a.pth")
     assert f"NaN or infinity ({key})" in error_message(tmp_path / "a.pth", expert)

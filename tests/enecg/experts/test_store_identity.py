@@ -131,6 +131,7 @@ def test_random_weights_of_moment_do_not_depend_on_mkl():
     assert len(found) == 1
 
 
+@needs_avx2
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ecgfounder", "ecg-jepa"])
 def test_float64_draws_do_not_depend_on_vector_instructions(name: str):

@@ -201,7 +201,7 @@ for choice in sys.argv[1:]:
 """
 
 
-def test_weights_and_companions_are_downloaded_from_a_mirror_once(tmp_path: Path):
+def test_weights_and_companions_from_a_mirror_are_available_offline(tmp_path: Path):
     revisions = {"published": "main", "hub:lab/model@v2/weights.safetensors": "v2"}
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
