@@ -421,7 +421,7 @@ def test_every_spoiled_record_fails_with_its_reason(tmp_path: Path, synthetic_di
 
 def test_weights_of_an_expert_that_is_not_requested_are_rejected(tmp_path: Path):
     weights = ("random:0", "moment@random:1")
-    with pytest.raises(UserError, match="refers to expert 'moment', which is not among --experts"):
+    with pytest.raises(UserError, match="refers to expert 'moment', which is not one of dlinear"):
         resolve(ConstantDataset(range(3)), tmp_path, "dlinear", weights=weights)
 
 
