@@ -43,7 +43,8 @@ def _resampler(time: int, steps: int) -> _Resampler:
     periods = -(-BLOCK_STEPS // up)
     middle = common // periods // 2
     before, stride, blocks = 0, periods * down, -(-common // periods)
-    # The filter reaches over 10 samples of the lower rate, and repeats every `down` samples.
+    # The filter extends 10 samples of the lower rate to each side. Its weights repeat every `down`
+    # samples.
     reach = -(-10 * max(up, down) // up)
     first, last = middle * stride - reach, (middle + 1) * stride + reach
     # In a short signal, the ends affect every block.

@@ -1,4 +1,4 @@
-"""Keys of artifacts: one key per kind of artifact and store, run folder or file."""
+"""Keys of artifacts: one per kind of artifact and subject (a store, run folder or file)."""
 
 import hashlib
 import re

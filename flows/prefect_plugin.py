@@ -1,7 +1,7 @@
 """Prefect plugin that adds the command `prefect run`.
 
 If plugins are enabled, every process that imports Prefect loads this module. Therefore it imports
-few modules, and an error in it only disables `prefect run`.
+few modules. If the command cannot be registered, only `prefect run` is unavailable.
 """
 
 import os
@@ -21,7 +21,7 @@ SERVER_COMMANDS = (
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:
-    """Register `run` if this process is the `prefect` command.
+    """Set defaults, check the server and register `run` if this process is the `prefect` command.
 
     Prefect rereads the environment after all plugins have run. Variables are set here and not
     returned, because Prefect logs a line at every command for returned variables.
@@ -64,7 +64,7 @@ def _check_server(*, is_required: bool) -> None:
     """Exit with a message if the server rejects the credentials or has another major version.
 
     Args:
-        is_required: Whether to exit if the server does not respond too. A worker waits for it.
+        is_required: Whether to also exit if the server does not respond; a worker waits for it.
     """
     # Imported here because other commands do not need them.
     from enecg.errors import UserError

@@ -1,4 +1,4 @@
-"""Validation of a store's zarr.json documents, before memory is allocated for their shapes."""
+"""Validation of a store's zarr.json documents, before arrays of their shapes are allocated."""
 
 from typing import Annotated, Any, Literal
 
@@ -52,7 +52,7 @@ class _PlainCodec(BaseModel):
 
 
 class _PlainArrayDocument(_ArrayDocument):
-    """An array that is read as a whole; with compression, a small file could fill the memory."""
+    """An array that is read as a whole, and not compressed: a small file could fill the memory."""
 
     codecs: list[_PlainCodec]
     fill_value: Literal[-1, 0, ""]
@@ -130,7 +130,9 @@ def _find_problem(store: EmbeddingStore) -> str:
         return (
             f"it has {features:,} features per record, which is not between 1 and {MAX_FEATURES:,}"
         )
-    if embedding.shards is None or embedding.shards[0] % embedding.chunks[0]:
+    if embedding.shards is None:
+        return "its embeddings are not sharded"
+    if embedding.shards[0] % embedding.chunks[0]:
         return "its shard length is not a multiple of its chunk length"
     shard_bytes = embedding.shards[0] * features * embedding.dtype.itemsize
     widths = {embedding.shards[1], embedding.chunks[1]}

@@ -157,7 +157,7 @@ def append_checksum(values: UInt8[np.ndarray, " byte"]) -> memoryview:
 
 
 def strip_checksum(stored: bytes | memoryview) -> np.ndarray:
-    """Check the CRC-32C at the end of a value.
+    """Check the CRC-32C at the end of a value and return the value without it.
 
     Args:
         stored: The value, followed by its checksum.

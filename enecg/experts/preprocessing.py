@@ -15,8 +15,9 @@ Padding = Literal["none", "edge", "periodic"]
 class Preprocessing:
     """The steps from a decoded record (12 leads, 10 s, 500 Hz, mV) to a model's input.
 
-    A record is cut into windows, and each window is resampled and normalized independently of the
-    others. The defaults describe the decoded record itself.
+    A record is cut into windows, and each window is resampled independently of the others.
+    `normalization` states whether a window or the whole record is normalized. The defaults describe
+    the decoded record itself.
 
     Names and values of the fields are part of a store's identity. A field that is added later must
     be omitted by `as_json` at its default value, so that existing identities do not change.
@@ -29,7 +30,7 @@ class Preprocessing:
         resampling: `polyphase` uses the filter of `signal.resample`, `fourier` truncates the
             spectrum (`signal.fourier_resample`), `none` keeps the samples.
         padding: Values beyond the ends of a window during resampling: `edge` repeats the first and
-            last sample, `periodic` repeats the window, `none` applies without resampling.
+            last sample, `periodic` repeats the window, `none` is used without resampling.
         normalization: `none` keeps mV. `zscore` gives each lead of each window mean 0 and
             variance 1 (`signal.standardize`). `zscore-record` does so over the whole record before
             windows are cut, without an epsilon; constant leads become 0. `zscore-all-leads` gives

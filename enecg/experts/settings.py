@@ -126,8 +126,8 @@ def parse_settings(
             raise UserError(f"{OPTION} {text} is not EXPERT.NAME=VALUE, such as timesnet.top_k=5.")
         if expert not in experts:
             raise UserError(
-                f"{OPTION} refers to expert {expert!r}, which is not among --experts; add the "
-                f"expert, or remove {text}."
+                f"{OPTION} refers to expert {expert!r}, which is not one of {', '.join(experts)}; "
+                f"remove {text}, or select the expert."
             )
         by_name = {setting.name: setting for setting in known[expert]}
         setting = by_name.get(name)

@@ -54,7 +54,7 @@ def _centered_gram(
     row_sums: Float[np.ndarray, " record"],
     start: int,
 ) -> Float[np.ndarray, "block record"]:
-    """Return rows of the U-centered Gram matrix, whose inner products are unbiased estimates."""
+    """Return rows of the U-centered Gram matrix, whose inner products estimate HSIC unbiasedly."""
     block = slice(start, start + BLOCK_ROWS)
     gram: np.ndarray = (embedding[block] @ embedding.T).astype(np.float64)
     records = len(embedding)

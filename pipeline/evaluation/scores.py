@@ -55,7 +55,8 @@ class Score(Measure):
         n: Number of test records in each repeat.
         patients: Number of test patients in each repeat.
         others: The other metrics.
-        reliability: Calibration bins over all repeats; empty for regression and multilabel tasks.
+        reliability: Calibration bins over all repeats; empty for regression and multilabel tasks,
+            for chance, and for methods without probabilities.
     """
 
     task: str

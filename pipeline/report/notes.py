@@ -13,7 +13,10 @@ from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
 
 NOT_A_DEVICE = "EnECG is research software and not a medical device."
-TEST_PATIENTS = "Patients are split 70/20/10; all scores are for test patients."
+TEST_PATIENTS = (
+    "Patients are split 70/20/10 into training, validation and test; all scores are for test "
+    "patients."
+)
 TEST_FOLDS = "Patients are split by folds; all scores are for patients of the test folds."
 
 RIDGE_NOTE = (
@@ -58,7 +61,7 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
     seeds = run.config["seeds"]
     interval = f"[95% interval, bootstrap by patient, {DRAWS:,} draws]"
     folds = run.config.get("folds")
-    varied = "training" if folds else "the drawn patients and with training"
+    varied = "training" if folds else "the random split of patients and with training"
     if len(seeds) > 1:
         notes = [
             f"{len(seeds)} repeats (seeds {', '.join(map(str, seeds))}): mean ± SD over repeats "
@@ -93,7 +96,9 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
             f"{RANK_DRAWS} draws. All intervals are corrected for bootstrap bias."
         )
     if len(run.weights) == 1:
-        notes.append("One expert: no gate and no ensembles. EnECG is the expert.")
+        notes.append(
+            "One expert: no gate and no ensembles. Results of EnECG are those of the expert."
+        )
     if run.parameters:
         notes.append("Parameters: heads and gate only, without the frozen experts.")
     if run.config["records_left_out"]:
@@ -151,24 +156,33 @@ def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
             f"ECE: expected calibration error over {BINS} equal-width bins of the predicted "
             "probability: of the second class for binary tasks, of the most probable class for "
             "multiclass tasks.",
-            "Intervals of ECE and of means over classes are corrected for bootstrap bias, because "
-            "draws repeat records and miss rare classes.",
+            "Intervals of ECE and, for multiclass tasks, of means over classes are corrected for "
+            "bootstrap bias, because a bootstrap sample repeats records and can omit rare classes.",
         ]
     if "multiclass" in kinds:
         notes.append("Means over classes exclude classes without a test record.")
     return tuple(notes)
 
 
+_UNDEFINED = {
+    "regression": "all test records have the same value",
+    "binary": "all test records have the same class",
+    "multiclass": "all test records have the same class",
+    "multilabel": "no label is present in some but not all test records",
+}
+"""Reason for undefined metrics, by kind of task."""
+
+
 def _explain_undefined(run: RunResults, task: TaskSummary) -> list[str]:
     """Return a note for each metric that is undefined in some repeats."""
-    notes = []
+    notes, reason = [], _UNDEFINED[task.kind]
     for score in (score for score in run.scores if score.task == task.name):
         for measure in (score, *score.others):
             undefined = sum(map(math.isnan, measure.values))
             if undefined:
                 notes.append(
                     f"{task.title}: {measure.metric} is undefined in {undefined} of "
-                    f"{len(measure.values)} repeats, where all test records have the same label; "
-                    "the mean is over the other repeats."
+                    f"{len(measure.values)} repeats, where {reason}; the mean is over the other "
+                    "repeats."
                 )
     return list(dict.fromkeys(notes))

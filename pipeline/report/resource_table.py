@@ -20,7 +20,7 @@ TITLE = "Figure 3: memory and throughput"
 
 
 def resource_table(run: RunResults, paper: Mapping[str, str]) -> Table:
-    """Build a table with one row for the extraction of each store and one for training.
+    """Build a table with a row for the extraction of each store, training, and the paper's values.
 
     Args:
         run: Results of the run.
@@ -87,7 +87,7 @@ def _build_notes(run: RunResults) -> tuple[str, ...]:
     config = run.config
     return (
         "Extraction: rate of the expert alone, without decoding and writing, over all extractions "
-        "recorded in its store.",
+        "with a run record.",
         f"Training: {config['seconds']:,.0f} s for {len(config['seeds'])} repeats of "
         f"{len(run.tasks)} tasks on the embeddings of {config['records']:,} ECGs by "
         f"{len(run.weights)} experts, including evaluation. ECGs/s: number of ECGs times number of "

@@ -19,7 +19,7 @@ _Number = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
-    """Base of models that validate types without conversion, because callers use the document."""
+    """Base of models that validate types without conversion; callers use the original document."""
 
     model_config = ConfigDict(strict=True)
 
@@ -48,7 +48,7 @@ class _Memory(_Strict):
 
 
 class Config(_Strict):
-    """Types of the keys of `config.json` that are read; the file is not trusted."""
+    """Validated keys of `config.json`; the file is not trusted. Other keys are not validated."""
 
     dataset: str
     index_digest: str
@@ -71,7 +71,7 @@ class Config(_Strict):
 
 
 class Provenance(_Strict):
-    """Types of the keys of a store's provenance that are read."""
+    """Validated keys of a store's provenance."""
 
     expert: str
     weights: str
@@ -121,7 +121,11 @@ def translate_read_errors(file: Path) -> Iterator[None]:
         ) from error
     except UnsafeFile as error:
         raise UserError(str(error)) from error
-    except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}); check the disk or its connection."
+        ) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(damaged_message(file)) from error
 
 

@@ -44,9 +44,9 @@ class RidgeFamily:
         penalties: Penalties of the regressions.
         projected: Result of `RidgeDesign.project` for the targets.
         left_out: Predictions for selected records by regressions that are fitted on the records of
-            all other patients, minus the mean target of all other patients. That mean is the
-            intercept of the regression without the patient. It is lower if the patient's own labels
-            are high, an error in the wrong direction that a large scale of logits would amplify.
+            all other patients, minus the mean target of all other patients. That mean is
+            negatively correlated with the patient's own targets, which would bias logits in
+            proportion to their scale.
     """
 
     design: RidgeDesign
@@ -89,8 +89,8 @@ class RegressionWeights:
     """Weights of the regressions in an average.
 
     Attributes:
-        weights: Weight of each regression, for classes and labels multiplied by the mean scale of
-            its logits.
+        weights: Weight of each regression. For classes and labels, the sum over `SCALES` of weight
+            times scale, so the weights do not sum to 1.
         shift: Added to the intercepts of a regression task; 0 for other tasks.
     """
 
@@ -105,8 +105,8 @@ class AveragedRidge:
     Attributes:
         coefficients: Coefficients of the features of each family.
         bias: Intercepts.
-        left_out: Predictions for the families' selected records by regressions that are fitted on
-            the records of all other patients.
+        left_out: Predictions for the families' selected records, with coefficients that are fitted
+            on the records of all other patients. The intercept is that of all patients.
     """
 
     coefficients: tuple[Float[Tensor, "output feature"], ...]
@@ -125,7 +125,7 @@ def weight_regressions(
         kind: Kind of the task.
 
     Returns:
-        The weights, which depend on all penalties and, for classes and labels, on all `SCALES`.
+        One weight per family and penalty, averaged over `SCALES` for classes and labels.
     """
     offset = _mean_output(targets, kind)
     scores = torch.stack([family.left_out for family in families])
@@ -229,11 +229,11 @@ class _Bootstrap:
 
 
 def _average(
-    likelihood: Float[Tensor, "*regression draw"],
+    log_likelihood: Float[Tensor, "*regression draw"],
 ) -> Float[Tensor, "*regression"]:
-    """Average the weights of regressions over the draws; the weights sum to 1."""
-    weights: Tensor = likelihood.flatten(0, -2).softmax(0).mean(1)
-    return weights.view(likelihood.shape[:-1])
+    """Compute weights by a softmax over the regressions, and average them over the draws."""
+    weights: Tensor = log_likelihood.flatten(0, -2).softmax(0).mean(1)
+    return weights.view(log_likelihood.shape[:-1])
 
 
 def _compute_losses(

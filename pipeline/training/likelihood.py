@@ -19,7 +19,8 @@ def log_likelihood(
         loss: Mean loss of the predictions; see `enecg.ensembles.base.task_loss`.
         patients: Number of patients. ECGs of one patient count as one observation.
         regression: Whether the task is a regression. Its errors are assumed to be normal with an
-            unknown variance, which is estimated from the loss.
+            unknown variance, which is proportional to the loss, a smooth L1 loss, if no error
+            exceeds 1.
 
     Returns:
         The log-likelihood.
@@ -51,10 +52,10 @@ def laplace_log_likelihood(
 def cross_entropy_log_likelihood(
     loss: Float[Tensor, "*batch"], patients: Float[Tensor, "*batch"] | int
 ) -> Float[Tensor, "*batch"]:
-    """Compute the log-likelihood of the labels of a classification task.
+    """Compute the log-likelihood of the labels of a classification or multilabel task.
 
     Args:
-        loss: Mean cross-entropy of the predictions.
+        loss: Mean cross-entropy of the predictions; for a multilabel task, also over the labels.
         patients: Number of patients. ECGs of one patient count as one observation.
 
     Returns:

@@ -11,7 +11,7 @@ STEPS = 500
 """Samples per lead after resampling to 50 Hz."""
 
 TOP_K = ExpertSetting("top_k", "periods", default=5, minimum=1, maximum=STEPS // 2)
-"""Number of periods; the default is that of `run.py` in the Time-Series-Library."""
+"""Number of periods. The default for checkpoints is that of `run.py` in the Time-Series-Library."""
 
 TIMESNET = ExpertDefinition(
     name="timesnet",

@@ -1,4 +1,4 @@
-"""Features of direction: axes in the frontal plane, and angles between QRS and T in space."""
+"""Vector features: frontal axes, QRS-T angles, vector lengths and QRS singular values."""
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -29,7 +29,7 @@ FEATURES = (
         Feature(
             f"{prefix}_axis_{name}",
             "1",
-            f"{name} of the {prefix.upper()} axis, which is continuous at 180 degrees",
+            f"{name} of the {prefix.upper()} axis; unlike the angle, continuous at 180 degrees",
             round(float(function(np.radians(usual))), 3),
             flag,
         )
@@ -51,8 +51,8 @@ FEATURES = (
         for number, ordinal, usual in ((2, "second", 0.4), (3, "third", 0.12))
     ),
 )
-"""Axes are computed from the areas in I and aVF (P: from the amplitudes), the augmented lead scaled
-by 2 / sqrt(3)."""
+"""Features of `measure_axes`. Frontal axes are computed from the areas in I and aVF (of the P wave:
+from the amplitudes), with aVF scaled by 2 / sqrt(3)."""
 
 _KORS = np.array(
     [

@@ -124,7 +124,7 @@ def test_value_in_the_checkpoint_is_used_and_logged(
         ("top_k=5", "is not EXPERT.NAME=VALUE"),
         ("timesnet.=5", "is not EXPERT.NAME=VALUE"),
         ("timesnet.top_k=", "is not EXPERT.NAME=VALUE"),
-        ("moment.top_k=5", "'moment', which is not among --experts"),
+        ("moment.top_k=5", "'moment', which is not one of "),
         ("timesnet.kernel=5", "timesnet has no setting 'kernel'; available: top_k"),
         ("tempo.top_k=5", "tempo has no setting 'top_k'; available: none"),
         ("timesnet.top_k=0", "top_k = 0 is not an integer from 1 to 250"),
