@@ -47,7 +47,7 @@ def write_run_records(
             "rows_failed": sum(failed.values()),
             "failed_by_reason": failed,
             "embedded": summary.embedded[name],
-            "embedding_seconds": round(summary.embedding_seconds.get(name, 0.0), 3),
+            "embedding_seconds": round(summary.embedding_seconds.get(name, 0.0), 6),
             "failures": [
                 # Omit the detail, because it may contain paths with patient ids, and the store is
                 # shared.
