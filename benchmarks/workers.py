@@ -110,7 +110,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run the benchmark and print the table."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patients", type=int, default=400)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])

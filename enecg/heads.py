@@ -1,4 +1,4 @@
-"""Heads on frozen experts: one FFN per task, adapted by LoRA.
+"""Heads on frozen experts: one FFN per task, adapted by LoRA, and optional closed-form paths.
 
 In `y_i = FFN_i(M_i(X))` of EnECG (arXiv 2511.22935), the hidden layers of the FFN keep their
 initial weights `W0`, and only a low-rank update `BA` is trained (`W0 + BA`); see `lora.py`. The
@@ -104,7 +104,7 @@ class FFN(nn.Module):
 
     @property
     def hidden_layers(self) -> list[nn.Module]:
-        """The hidden layers in order, `torch.nn.Linear` or `LoraLinear`."""
+        """The hidden layers in order: `torch.nn.Linear`, `LoraLinear` or peft's layers."""
         return [self.hidden, *self.more] if self.depth else []
 
     def forward(

@@ -170,10 +170,10 @@ def parse_task(spec: str) -> Task:
 
 
 def custom_task(name: str, kind: Kind, unit: str = "", classes: tuple[str, ...] = ()) -> Task:
-    """Create a user-defined task with the paper's metric for its kind.
+    """Create a user-defined task with the main metric of its kind.
 
     Args:
-        name: Name of the task and of its column in the label file.
+        name: Name of the task, and of its column in the label file unless it has `columns`.
         kind: Kind of target.
         unit: Unit of a regression.
         classes: Names of the classes, if known.

@@ -38,7 +38,8 @@ SERVER_UNREACHABLE = "Failed to reach API at"
 def run_app(app: App, arguments: Iterable[str]) -> int:
     """Run a command line.
 
-    User errors are printed to standard error in one line; other exceptions propagate.
+    User errors are printed to standard error in one line. Interruption, SIGTERM, a closed pipe and
+    an unreachable Prefect server also result in an exit code; other exceptions propagate.
 
     Args:
         app: Application to run.

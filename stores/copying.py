@@ -116,7 +116,7 @@ def copy_stores(
 
     Yields:
         One result per store. If a copy stops because the store or its target is damaged or unsafe,
-        the result contains no row counts, and its `damaged` contains the message.
+        all row counts are 0, even if rows were written, and `damaged` contains the message.
 
     Raises:
         LeaseHeld: Another process writes to a target store.
@@ -216,7 +216,7 @@ def _open_target(
 def _copy_rows(
     target: EmbeddingStore, source: EmbeddingStore, progress: Progress | None
 ) -> CopyResult:
-    """Copy the rows that exist only in the source, one shard of the target at a time."""
+    """Copy embeddings and reasons that are missing in the target, one shard at a time."""
     # `rows_by_id` returns -1 for a record that is not in the source. This index selects the
     # appended element, so the record counts as absent.
     source_status = np.append(_translate_status(target, source), np.uint8(ABSENT))

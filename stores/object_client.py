@@ -20,7 +20,7 @@ MAX_BACKOFF = timedelta(seconds=5)
 def connect_object_store(
     url: str, retry_timeout: timedelta, *, unsigned_fallback: bool = False
 ) -> "ObjectStore":
-    """Return an obstore client for a URL, without sending a request.
+    """Return an obstore client for a URL, without sending a request to the store.
 
     boto3 finds the S3 credentials, region and profile. To use an S3-compatible server, set its URL
     in ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``.

@@ -62,8 +62,8 @@ class Weights:
     """Resolved weights: a seed, a checkpoint file, or neither for an expert without weights.
 
     Attributes:
-        seed: Seed of random weights; None for a checkpoint.
-        path: Path of a checkpoint file; None for random weights.
+        seed: Seed of random weights; None for a checkpoint or no weights.
+        path: Path of a checkpoint file; None for random weights or no weights.
     """
 
     seed: int | None = None
@@ -95,7 +95,7 @@ def read_pretraining(path: Path) -> Pretraining | None:
         The metadata; None if there are none, as in torch files and in published checkpoints.
 
     Raises:
-        UserError: The safetensors file or its metadata is damaged.
+        UserError: The file is in another format, or the file or its metadata is damaged.
     """
     # Imported here because it imports torch.
     from enecg.experts.checkpoint_file import detect_format

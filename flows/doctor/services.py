@@ -46,7 +46,7 @@ def check_proxies(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def check_prefect() -> Iterator[Finding]:
-    """Check Prefect's profile, home, and server or database."""
+    """Report Prefect's version and profile, and check its home, and its server or database."""
     # Imported here because importing Prefect takes seconds, and fails in a broken installation.
     from prefect.context import get_settings_context
     from prefect.settings import get_current_settings

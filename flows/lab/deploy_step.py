@@ -66,7 +66,7 @@ def _save_automation(client: SyncPrefectClient, automation: AutomationCore) -> N
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
-    """Return the fields that this module sets."""
+    """Return the fields that `flows.lab.automations` defines, in a comparable form."""
     content = automation.model_dump(mode="json", include={"description", "trigger", "actions"})
     # Sort the sets, so that equal contents compare equal.
     for name in ("after", "expect", "for_each"):

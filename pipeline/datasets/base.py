@@ -128,13 +128,13 @@ class Dataset(Protocol):
         """
 
     def read_leads(self, row: int) -> "LeadSignals":
-        """Read the leads of a record as stored, before `read` checks and resamples them.
+        """Read the leads of a record at their stored rate, before `read` checks and resamples them.
 
         Args:
             row: Row in the index.
 
         Returns:
-            The leads at their stored rate and length.
+            Up to the first ten seconds in mV, with derived leads if `decoding` requests them.
 
         Raises:
             UnreadableRecord: The files cannot be read, or a lead is missing.

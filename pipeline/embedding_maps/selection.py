@@ -24,8 +24,9 @@ def select_stores(
         The stores of embeddings, without those of the gate's input.
 
     Raises:
-        UserError: No store is found, or the stores belong to several data sets.
-        StoreError: A store is damaged.
+        UserError: No store matches, or the stores belong to several data sets.
+        StoreError: There is no store at the URL, or a store below it cannot be opened, even of
+            another data set or expert.
     """
     opened = resolve(str(url)).found
     if opened.errors:
@@ -53,7 +54,7 @@ def select_stores(
 
 
 def store_names(stores: Sequence[EmbeddingStore]) -> list[str]:
-    """Return the expert of each store, with its identity if there are several of one expert."""
+    """Return each store's expert, with six characters of the identity if that is ambiguous."""
     counts = Counter(store.provenance["expert"] for store in stores)
     return [
         store.provenance["expert"]

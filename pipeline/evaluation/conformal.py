@@ -79,5 +79,5 @@ class ConformalScores:
 
 
 def patients_needed(coverage: float) -> int:
-    """Return the number of validation patients below which every value is accepted."""
+    """Return the minimum number of validation patients for a finite `quantile`."""
     return int(np.ceil(coverage / (1 - coverage) - _TOLERANCE))

@@ -11,7 +11,7 @@ from pipeline.labels.targets import Targets
 from pipeline.runs.run_details import RunDetails
 
 COUNT = 10
-"""Number of records of each kind."""
+"""Maximum number of records with the largest errors, and with typical errors."""
 MAX_LABELS = 6
 """Maximum number of labels of a record that are listed."""
 
@@ -23,8 +23,8 @@ class Example:
     Attributes:
         record_id: Id of the record.
         repeat: Index of the repeat.
-        truth: The true value or class.
-        predicted: The prediction; for a class, with its probability.
+        truth: The true value, class or labels.
+        predicted: The predicted value, class with its probability, or labels.
         error: The error, with its kind and unit.
         weights: Name and gate weight of each expert; empty without a gate.
     """

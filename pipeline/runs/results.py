@@ -36,7 +36,7 @@ class RunResults:
     Attributes:
         folder: The run folder.
         config: Contents of `config.json`, or of `evaluation.json` for an evaluation.
-        provenance: Provenance of each store, keyed by store identity.
+        provenance: Provenance of each store, by store identity, or by index for an evaluation.
         tasks: Tasks by name.
         parameters: Numbers of trainable and of all parameters by method; empty for an evaluation.
         scores: Scores of all methods and tasks.
@@ -76,7 +76,7 @@ class RunResults:
 
     @property
     def pretrained(self) -> dict[str, list[str]]:
-        """Experts that were pretrained on patients of the data set; see `find_pretraining_data`."""
+        """Names of pretraining data sets that contain patients of this data set, by expert."""
         return find_pretraining_data(self.config["dataset"], self.weights)
 
     @property

@@ -134,7 +134,7 @@ def fit_domains(features: Features, cohorts: Sequence[Cohort]) -> list[dict[str,
     """
     domains: list[dict[str, EmbeddingDomain]] = [{} for _ in cohorts]
     for name in features.experts:
-        # Stored embeddings are read on each access.
+        # Access the embeddings once per expert, because each access reads them from the store.
         embedding = features.experts[name]
         for cohort, by_expert in zip(cohorts, domains, strict=True):
             train, validation = map(features.find_rows, (cohort.train, cohort.validation))

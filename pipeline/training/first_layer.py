@@ -61,7 +61,7 @@ def precompute_first_layer(
 
     def take(part: StackPart, rows: Int[Tensor, "group batch"]) -> Tensor:
         number = output_of_group[part.groups].unsqueeze(1)
-        if len(part.tasks) == shape[2] or shape[2] == 1:  # indexing all tasks is faster
+        if len(part.tasks) == shape[2] or shape[2] == 1:  # omitting the task index is faster
             return outputs.take((number, rows))
         return outputs.take((number.unsqueeze(2), rows.unsqueeze(2), part.tasks))
 

@@ -13,9 +13,10 @@ class FittedModel:
     """A trained module.
 
     Attributes:
-        module: The module, in evaluation mode.
+        module: The module; in evaluation mode, except for an `OneExpert`, which is not trained.
         validation_loss: Validation loss of each task after every epoch. Element 0 is the loss
-            before training; losses after the task has stopped are NaN.
+            before training; losses after the task has stopped are NaN. With ``linear``, the only
+            element is the loss of the ridge regression. Empty for `OneExpert`.
         trainable: Number of trainable parameters.
         total: Number of all parameters.
     """
@@ -48,7 +49,8 @@ class FittedHeads(FittedModel):
             With ``linear``, the same predictions as `ridge_outputs`.
         validation: Predictions of `module` for the validation records, in the order of
             `LabeledRepeat.validation`. With ``linear-lora`` and ``linear``, the linear path is
-            fitted without the record's patient. The errors estimate those on new patients.
+            fitted without the record's patient. The errors of these predictions estimate the errors
+            of `module` for new patients.
         untrained: Predictions of the heads at initialization.
         ridge: Ridge regressions on the same embeddings, fitted on training and validation records.
         ridge_outputs: Predictions of ridge regressions by task: for test records, by `ridge`; for

@@ -1,4 +1,4 @@
-"""Conversion of model outputs to predictions for the labeled test records of a repeat."""
+"""Conversion of model outputs to predictions for the labeled records of a repeat."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -92,7 +92,7 @@ class PredictionBuilder:
 
         Returns:
             The predictions: the median of a regression task, the most frequent class, or the labels
-            that at least half of the training records have.
+            that at least half of the labeled training records have.
         """
         targets = self.targets[task]
         training = self.encoded[task][self._labeled_rows(task, "train")]

@@ -33,7 +33,7 @@ from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge
 from pipeline.training.settings import FitSettings
 
 MAX_STACKED_RECORDS = 4096
-"""Number of records of a repeat above which the heads of each repeat are trained separately."""
+"""The heads of each repeat are trained separately if all repeats have more records than this."""
 
 BEST_EXPERT = "best expert"
 """The expert with the lowest validation loss, in each repeat."""
@@ -42,8 +42,8 @@ _Outputs = dict[str, dict[str, Tensor]]
 """Outputs for all records of a repeat by method and task, of shape (record, output)."""
 
 LogFit = Callable[[str, Sequence[FittedModel]], None]
-"""Called after each training step with its name and the trained models, one per repeat; with no
-models after the ensembles."""
+"""Called with a name (an expert, ``"gate"`` or ``"ensembles"``) and its trained models, one per
+repeat; without models for ensembles."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def run_repeats(
         settings: Hyperparameters.
         log: Called after each expert's heads, after the gates and after the ensembles.
         bases: Frozen hidden layer of each repeat, by expert; see `fit_heads`.
-        threads: Number of experts whose heads are trained at the same time; with many records, of
-            repeats of experts. With several threads, gates and ensembles are trained at the same
-            time, too. The results do not depend on it.
+        threads: Maximum number of threads. Each trains the heads of one expert or, with more than
+            `MAX_STACKED_RECORDS` records, of one expert and repeat. Then, gates and ensembles are
+            trained in parallel. The results do not depend on the number of threads.
 
     Returns:
         The trained repeats, in the order of `cohorts`.
@@ -210,8 +210,9 @@ def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str
         repeats: The trained repeats.
 
     Returns:
-        The method in each repeat by task, for the best of several experts, the best ensemble
-        besides EnECG, and ridge regression. Comparisons without a candidate are omitted.
+        Name of the chosen method in each repeat, by reference and task. The references are the best
+        of several experts, the best ensemble besides EnECG, and ridge regression. References
+        without a candidate are omitted.
     """
     experts = list(repeats[0].heads)
     candidates = {
@@ -233,7 +234,7 @@ def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str
 
 
 def _compute_ensembles(repeat: LabeledRepeat, heads: dict[str, FittedHeads]) -> _Outputs:
-    """Return the outputs of all ensembles, without those that do not support a task."""
+    """Return the outputs of every ensemble for the tasks that it supports."""
     ensembles: _Outputs = {name: {} for name in ENSEMBLES} if len(heads) > 1 else {}
     stacked = stack_outputs(heads)
     for task, targets in repeat.targets.items() if ensembles else ():
@@ -297,7 +298,7 @@ def _predict_validation(
 def _count_parameters(
     heads: dict[str, FittedHeads], gate: FittedModel
 ) -> dict[str, tuple[int, int]]:
-    """Count trainable and all parameters by method, without those of ensembling methods."""
+    """Count trainable and all parameters by method: those of heads and, for EnECG, of the gate."""
     by_expert = {name: (fit.trainable, fit.total) for name, fit in heads.items()}
     trainable = sum(fit.trainable for fit in heads.values())
     total = sum(fit.total for fit in heads.values())

@@ -89,7 +89,7 @@ class FitSettings:
 
     @property
     def max_tensor_bytes(self) -> int:
-        """Size above which a tensor computed from embeddings is written to a temporary file."""
+        """Size above which a tensor for training heads or gate is written to a temporary file."""
         return int(self.memory_limit * 1e9 / 8)
 
     @property
@@ -135,7 +135,8 @@ class TrainSettings:
             Default: ``float32``.
         dtype: Data type of the stored embeddings, ``float16`` or ``float32``. Default:
             ``float16``.
-        expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: any.
+        expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: stores
+            with any hyperparameters.
         decoding: Options by which the records were decoded. Default: ``DecodeOptions()``.
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         folds: Table of folds that splits the records instead of a random draw of patients;
@@ -153,14 +154,15 @@ class TrainSettings:
             before `limit`. Default: all.
         exclude_pretrained: Whether to exclude test patients on whose ECGs an expert was pretrained,
             instead of raising an error. Default: False.
-        pretraining_patients: Lists of the patients of a pretraining run, if they are not beside the
-            weights. Default: none.
+        pretraining_patients: Paths of files that list the patients of pretraining runs, if they
+            are not in the folder of the weights. Default: none.
         label_fractions: Fractions of the training and validation patients to train on in
             addition, for label-efficiency curves, each above 0 and at most 1. Default: none.
         baselines: ``random`` (seed 0) or ``random:SEED``: for each expert with published weights or
             weights from a file, also evaluate the same expert with random weights. These are not
             part of the gate or of ensembles. Default: none.
-        leave_one_out: Whether to also train the gate without each expert. Default: False.
+        leave_one_out: Whether to also train, for each expert, a gate over the other experts.
+            Default: False.
         base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
             with its stores, cohorts and hidden size. Default: None.
         fit: Hyperparameters of the heads and the gate.

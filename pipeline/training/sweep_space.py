@@ -64,7 +64,7 @@ def suggest(trial: optuna.Trial, fit: FitSettings, space: Space) -> tuple[str, F
 
     Args:
         trial: The Optuna trial.
-        fit: Hyperparameters that are not searched.
+        fit: Hyperparameters; those in the search space are replaced by sampled values.
         space: Search space.
 
     Returns:

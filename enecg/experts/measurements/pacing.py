@@ -19,7 +19,7 @@ _LONGEST = 16
 """Number of samples, from the start of a spike, in which its end is searched: 32 ms. Pulses have
 two edges."""
 _DECAY = 5
-"""Number of samples after a spike that are also replaced: 10 ms."""
+"""Number of samples from the end of a spike to the end of the straight line: 10 ms."""
 _SPAN, _MAX_SHARE = 250, 1 / 3
 """Spikes that would replace more than this share of the 0.5 s around a sample are noise, such as
 that of a loose electrode in one lead. The samples are kept."""
@@ -45,7 +45,7 @@ def remove_spikes(
         return leads, count
     cleaned = leads.copy()
     end, previous = -1, -1
-    # The fourth difference at a position consists of the samples from there to four samples later.
+    # The fourth difference at a position is computed from this sample and the four after it.
     for row, position in zip(*(index.tolist() for index in np.nonzero(sharp)), strict=True):
         if row == previous and position + 4 <= end:
             continue

@@ -109,7 +109,7 @@ def read_machine_labels(
         path: The table, plain or gzipped.
         records: Result of `read_records`.
         rules: Rules that select the report lines.
-        skipped: Updated with the number of rows skipped, keyed by description.
+        skipped: Updated with the number of rows skipped or used in part, keyed by description.
         progress: Called with the fraction of the file that has been read, 0 to 1.
 
     Returns:
