@@ -180,9 +180,10 @@ def _explain_undefined(run: RunResults, task: TaskSummary) -> list[str]:
         for measure in (score, *score.others):
             undefined = sum(map(math.isnan, measure.values))
             if undefined:
+                repeats = len(measure.values)
+                rest = "; the mean is over the other repeats" if undefined < repeats else ""
                 notes.append(
-                    f"{task.title}: {measure.metric} is undefined in {undefined} of "
-                    f"{len(measure.values)} repeats, where {reason}; the mean is over the other "
-                    "repeats."
+                    f"{task.title}: {measure.metric} is undefined in {undefined} of {repeats} "
+                    f"repeats, where {reason}{rest}."
                 )
     return list(dict.fromkeys(notes))

@@ -33,7 +33,7 @@ from pipeline.training.ridge_baseline import RidgeBaseline, choose_ridge
 from pipeline.training.settings import FitSettings
 
 MAX_STACKED_RECORDS = 4096
-"""The heads of each repeat are trained separately if all repeats have more records than this."""
+"""Number of records of a repeat above which the heads of each repeat are trained separately."""
 
 BEST_EXPERT = "best expert"
 """The expert with the lowest validation loss, in each repeat."""
@@ -109,8 +109,7 @@ def run_repeats(
         The trained repeats, in the order of `cohorts`.
     """
     labeled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
-
-    parts = _split_repeats(labeled)
+    parts = _split_repeats(labeled, threads)
     names = list(features.experts)
 
     def fit(unit: tuple[str, Sequence[int]]) -> list[FittedHeads]:
@@ -188,19 +187,25 @@ def run_repeats(
     return repeats
 
 
-def _split_repeats(repeats: Sequence[LabeledRepeat]) -> list[Sequence[int]]:
+def _split_repeats(repeats: Sequence[LabeledRepeat], threads: int) -> list[Sequence[int]]:
     """Divide the repeats into parts whose heads are trained in one pass each.
 
     With few records, training in one pass is faster, because calling torch takes longer than the
-    arithmetic. With many, it is not, and more parts occupy the threads more evenly.
+    arithmetic. With many, it is not, and more parts occupy several threads more evenly. Repeats
+    with different numbers of records are not divided, because the heads that are trained in one
+    pass have the same terms, which depend on the largest number; see `fit_heads`.
+
+    Args:
+        repeats: The repeats.
+        threads: Number of threads.
 
     Returns:
         Indices of the repeats of each part.
     """
-    indices = range(len(repeats))
-    if min(len(repeat.rows) for repeat in repeats) > MAX_STACKED_RECORDS:
-        return [[index] for index in indices]
-    return [indices]
+    sizes = {len(repeat.rows) for repeat in repeats}
+    if threads > 1 and len(sizes) == 1 and min(sizes) > MAX_STACKED_RECORDS:
+        return [[index] for index in range(len(repeats))]
+    return [range(len(repeats))]
 
 
 def choose_references(repeats: Sequence[Repeat]) -> dict[str, dict[str, list[str]]]:

@@ -21,7 +21,7 @@ from pipeline.training import mixtures
 from pipeline.training import repeat as module
 from pipeline.training.cohorts import draw_cohort
 from pipeline.training.features import Features
-from pipeline.training.fit_heads import predict_heads
+from pipeline.training.fit_heads import fit_heads, predict_heads
 from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import label_repeat
 from pipeline.training.leave_one_out import add_leave_one_out
@@ -124,11 +124,19 @@ def test_heads_of_repeats_are_the_same_in_one_pass_and_in_several(
 ):
     cohorts = [draw_cohort(IDS, PATIENTS, patients=120, seed=seed) for seed in (0, 1)]
     one_pass = run_repeats(cohorts, inputs, FEATURES, QUICK, lambda *_: None)
+    passes: list[int] = []
+
+    def count_passes(embedding: Any, repeats: Any, *arguments: Any, **options: Any) -> Any:
+        passes.append(len(repeats))
+        return fit_heads(embedding, repeats, *arguments, **options)
+
     monkeypatch.setattr("pipeline.training.repeat.MAX_STACKED_RECORDS", 0)
+    monkeypatch.setattr("pipeline.training.repeat.fit_heads", count_passes)
     fits: list[int] = []
     several = run_repeats(
         cohorts, inputs, FEATURES, QUICK, lambda _, models: fits.append(len(models)), threads=2
     )
+    assert passes == [1] * 2 * len(FEATURES.experts)
     assert fits == [2] * len(FEATURES.experts) + [2, 0]
     for first, second in zip(one_pass, several, strict=True):
         for name, fit in first.heads.items():
