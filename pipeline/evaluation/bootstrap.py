@@ -1,7 +1,7 @@
 """Metrics for all bootstrap draws of patients at once.
 
-The functions compute the metric of the same name in `enecg.metrics`, with the weights of the
-records in each draw.
+The functions compute the metric of the same name in `enecg.metrics` or `enecg.label_metrics`, with
+the weights of the records in each draw.
 """
 
 from collections.abc import Callable, Iterator
@@ -231,7 +231,7 @@ def compute_draws(metric: MetricFunction, resamples: Resamples) -> Draws:
     """Compute a metric for every draw.
 
     Args:
-        metric: Function of true values and predictions or probabilities.
+        metric: Key of `VECTORIZED`, or another function of true values and predictions.
         resamples: Test records and bootstrap draws.
 
     Returns:
@@ -260,7 +260,7 @@ def _count_by_class(resamples: Resamples) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _mean_of_present(value: np.ndarray, records: np.ndarray) -> Draws:
-    """Average over the classes that have records in a draw; NaN if there are none."""
+    """Average over the classes or labels with positive `records`; NaN if there are none."""
     present = records > 0
     return divide(np.where(present, value, 0).sum(0), present.sum(0), metrics.NAN)
 
@@ -268,7 +268,7 @@ def _mean_of_present(value: np.ndarray, records: np.ndarray) -> Draws:
 def _ranks(
     resamples: Resamples, positive: int
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-    """Count the records at and below each distinct score of the positive class.
+    """Count the records at and below each distinct score of a positive record.
 
     Args:
         resamples: Draws of the test records, with predicted probabilities.

@@ -22,7 +22,7 @@ def measure_classes(
         classes: Names of the classes or labels in each repeat.
 
     Returns:
-        AUROC by name, averaged over the repeats that have the class. Classes without an AUROC,
+        AUROC by name, averaged over the repeats in which it is defined. Classes without an AUROC,
         for example because they have no test record, are omitted.
     """
     counts = draw_patients(repeats, 0)

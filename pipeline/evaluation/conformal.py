@@ -1,9 +1,9 @@
 """Split conformal prediction from validation patients (Vovk et al. 2005; Lei et al. 2018).
 
 The score of a validation record is the absolute error of a regression, or 1 minus the probability
-of the true class. A candidate value or class of a new record is accepted if its score is not among
-the largest fraction 1 - coverage of the scores. If the new patient and the validation patients are
-exchangeable, the accepted ones contain the truth with at least the requested probability.
+of the true class or label. A candidate value, class or label of a new record is accepted if its
+score is not among the largest fraction 1 - coverage of the scores. If the new patient and the
+validation patients are exchangeable, the truth is accepted with at least the requested probability.
 
 Several records of a patient are not exchangeable with those of a new patient. Therefore every
 patient has the same total weight, and one more patient with an infinite score stands for the new
@@ -23,7 +23,7 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class ConformalScores:
-    """Scores of the labeled validation records of a task, or of one of its classes.
+    """Scores of the labeled validation records of a task, or of one of its classes or labels.
 
     Attributes:
         score: Scores in ascending order.

@@ -115,10 +115,10 @@ def _interpolate_roc(true: np.ndarray, false: np.ndarray) -> np.ndarray:
 
 
 def _interpolate_precision(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """Return the precision for each recall of `GRID`: that of the next recall in the data."""
+    """Return the precision at the first recall in the data that reaches each recall of `GRID`."""
     precision = true / np.maximum(true + false, 1)
     index = np.searchsorted(true / true[-1], GRID, "left")
-    # At recall 0, use the highest score of a positive record.
+    # At recall 0, use the precision at the highest score of a positive record.
     index[0] = np.flatnonzero(true)[0]
     values: np.ndarray = precision[np.minimum(index, len(precision) - 1)]
     return values

@@ -16,7 +16,7 @@ CHANCE = "chance"
 BASELINES = (CONSTANT, CHANCE)
 """Methods that use no ECG."""
 RIDGE = "ridge regression"
-"""Ridge regression on the embedding of one expert, chosen on validation records."""
+"""Ridge regression on the embedding of one expert, which is chosen on validation records."""
 ENSEMBLE = "EnECG"
 ZERO_SHOT = "zero-shot:"
 """Prefix of an expert's name for the method that uses it with untrained heads."""
@@ -30,7 +30,7 @@ WITHOUT = f"{ENSEMBLE} without "
 class TaskPredictions:
     """Predictions of one method for one task and the labeled records of one part of a repeat.
 
-    The part is the test records, or the validation records for calibration.
+    The part is the test records, the validation records, or those that a saved run is evaluated on.
 
     Attributes:
         task: The task.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Draws = Float[np.ndarray, " draw"]
 """A value for each draw."""
 DRAWS = 1000
-"""Default number of draws."""
+"""Number of draws, except for slow metrics; see `bootstrap.RANK_DRAWS`."""
 DENSE_CELLS = 20_000
 """Cells of a histogram up to which a dense matrix is faster than a sparse one."""
 
@@ -28,7 +28,7 @@ class Resamples:
 
     Attributes:
         truth: True values in the task's unit, class indices, or indicators of labels.
-        predicted: Predictions, like `truth`.
+        predicted: Predictions, in the format of `truth`.
         probability: Probabilities of classes or labels; None for a regression task.
         patient: Column in `counts` of the patient of each record.
         counts: Number of times that each draw contains each patient.

@@ -31,12 +31,12 @@ class Fit:
     Attributes:
         dataset: The data set.
         model: The model, on `device`.
-        reconstruction: Input and reconstruction of the model.
+        reconstruction: Functions that prepare the model's input and reconstruct masked samples.
         settings: Settings of the training.
         device: Torch device.
         folder: Folder that the state is written to.
-        log: Called with a line after each epoch.
-        progress: Called as ``progress(done, total)`` with records.
+        log: Called with a line before training and after each epoch.
+        progress: Called as ``progress(done, total)`` with record counts over all epochs.
         share: Whether other users may read the state, subject to the umask.
     """
 
@@ -55,7 +55,7 @@ class Fit:
 
         Args:
             state: The state to start from, updated in place and written to the folder after every
-                epoch and at intervals.
+                epoch and every `settings.checkpoint_minutes`.
 
         Raises:
             UserError: No training or no validation record is readable, or the training diverges.

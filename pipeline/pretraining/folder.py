@@ -30,8 +30,7 @@ from pipeline.waveforms.decode import DECODE_VERSION
 from stores.errors import UnsafeFile
 
 DEFINITION = "pretraining.json"
-"""File with all options, data and versions that the weights depend on. It is compared before
-resuming."""
+"""File with the result of `define`. It is compared before resuming."""
 CURVE = "curve.csv"
 PLOT = "curve.png"
 UNREADABLE = "unreadable.csv"
@@ -53,6 +52,9 @@ def define(
 
     Returns:
         The definition, without settings that only determine where and how long to train.
+
+    Raises:
+        UserError: A file of record ids or folds cannot be read.
     """
     settings = replace(settings, decoding=decoding_of(dataset))
     document = {
@@ -97,7 +99,7 @@ def check_folder(folder: Path, definition: dict[str, Any]) -> None:
         definition: Definition of the requested pretraining.
 
     Raises:
-        UserError: The folder contains another pretraining or other files.
+        UserError: `folder` is a file, or contains other files, another run or a damaged definition.
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file, not a folder; choose another --out.")
@@ -124,7 +126,7 @@ def check_folder(folder: Path, definition: dict[str, Any]) -> None:
 
 
 def write_definition(folder: Path, definition: dict[str, Any], *, share: bool) -> None:
-    """Write the definition. The file identifies the folder as that of a pretraining run.
+    """Write the definition, which identifies the folder as that of a pretraining run.
 
     Args:
         folder: Folder of the pretraining.
@@ -186,7 +188,7 @@ def write_weights(
         path: The file.
         state: State of the finished training.
         definition: Definition of the pretraining.
-        patients: The list of patients.
+        patients: Contents of the list of patients, one id per line.
         share: Whether other users may read the file, subject to the umask.
     """
     pretraining = Pretraining(

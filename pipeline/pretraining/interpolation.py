@@ -16,7 +16,8 @@ def interpolation_errors(
         mask: True for masked samples.
 
     Returns:
-        Squared errors, float64. A lead without an unmasked sample is predicted as 0.
+        Squared errors, float64. Before the first and after the last unmasked sample, its value is
+        the prediction. A lead without an unmasked sample is predicted as 0.
     """
     values, masked = series.double().numpy(), mask.numpy()
     steps = np.arange(values.shape[-1])

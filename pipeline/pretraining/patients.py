@@ -30,7 +30,7 @@ class PretrainingRecords:
     Attributes:
         train: Rows of the training records in the data set's index.
         validation: Rows of the records that the validation error is computed on.
-        excluded: Number of patients whose records are not used; see `PretrainSettings`.
+        excluded: Number of excluded patients; see `PretrainSettings`.
     """
 
     train: Rows
@@ -49,10 +49,10 @@ def choose_records(
         log: Called with lines of text.
 
     Returns:
-        The records of the patients who are not excluded.
+        The selected records of the patients who are not excluded.
 
     Raises:
-        UserError: A file is invalid, or too few patients remain.
+        UserError: A file is invalid, or there are too few patients.
     """
     index = dataset.index()
     selected = select_records(index.record_id, limit=settings.limit, records=settings.records)

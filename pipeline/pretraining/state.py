@@ -36,14 +36,14 @@ class PretrainingState:
     """State from which an interrupted pretraining resumes.
 
     Attributes:
-        train: Rows of the training records.
-        validation: Rows of the validation records.
-        excluded: Number of patients whose records are not used; see `PretrainSettings`.
+        train: Rows of the training records in the data set's index.
+        validation: Rows of the validation records in the data set's index.
+        excluded: Number of excluded patients; see `PretrainSettings`.
         interpolation: Validation error of linear interpolation; None until it is computed.
         batch: Number of finished batches of the current epoch.
         error_sum: Sum of squared errors in these batches.
         error_count: Number of masked samples in these batches.
-        epochs: Errors of finished epochs.
+        epochs: Errors before training and of finished epochs.
         unreadable: Reason and details by row of each unreadable record.
         best: Tensors of the model with the lowest validation error.
         model: Tensors of the model.
@@ -81,9 +81,6 @@ class PretrainingState:
         Args:
             epochs: Maximum number of epochs.
             patience: Epochs without a lower validation error after which training stops.
-
-        Returns:
-            Whether no further epoch is trained.
         """
         if not self.epochs:
             return False
