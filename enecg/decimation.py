@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 BLOCK_STEPS = 10
-"""Output samples per block. The filter of `scipy.signal.resample_poly` reaches over as many output
-samples to each side, so a block of input samples affects its own and the adjacent output blocks."""
+"""Output samples per block. The filter of `scipy.signal.resample_poly` extends over this number of
+them to each side, so a block of input samples affects its own and the adjacent output blocks."""
 
 
 @lru_cache(maxsize=8)
@@ -36,10 +36,10 @@ def _weights(factor: int) -> Float[Tensor, "block response"]:
 def decimate(series: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*batch steps"]:
     """Resample each series to fewer samples over the same duration, with an anti-aliasing filter.
 
-    The result equals that of `signal.resample` except for the last bits. It takes a fourth of the
+    The result equals that of `enecg.signal.resample` except for the last bits, in a fourth of the
     time, because blocks of the series do not overlap and are therefore not copied. Experts for
-    which resampling takes less than 1 % of the time use `signal.resample`, since a change of the
-    last bits would change the identity of their stores. Autocast is disabled.
+    which resampling takes less than 1 % of the time use `resample`, since a change of the last bits
+    would change the identity of their stores. Autocast is disabled.
 
     Args:
         series: The series, float32.
@@ -50,7 +50,7 @@ def decimate(series: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, 
         The resampled series.
 
     Raises:
-        ValueError: The number of steps is not supported.
+        ValueError: `steps` is not such a number.
     """
     time = series.shape[-1]
     if time % steps or steps % BLOCK_STEPS:

@@ -20,13 +20,13 @@ MIN_PROBABILITY = 1e-7
 """Lower bound of probabilities before their logarithm is taken."""
 
 LARGEST_LOGIT_DIFFERENCE = 80.0
-"""Largest difference of the logits of two selected experts; exp(-80) is a normal float32."""
+"""Limit of the logit differences between experts that top-k keeps; exp(-80) is a normal float32."""
 
 
 class Gate(nn.Module):
     """Predicts the experts' weights for each record and task from the sampled leads.
 
-    An untrained gate weights all experts equally.
+    An untrained gate weights all selected experts equally.
 
     Args:
         features: Number of input features, after `log_spectrum` if `spectrum` is true.
@@ -121,7 +121,7 @@ def mix(
         weights: Expert weights, one vector per record or one per record and output.
         predictions: Standardized values (regression) or probabilities of classes or labels.
         kind: Kind of the task.
-        mixture: What is averaged for classes and labels. Default: probabilities.
+        mixture: What is averaged for classes and labels; a regression averages values.
 
     Returns:
         The mixed predictions: standardized values or probabilities. With one weight vector per

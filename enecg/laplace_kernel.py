@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from enecg.quantile_bins import QuantileBins
 
 MAX_RECORDS = 2048
-"""Maximum number of records for kernel regressions, which decompose a matrix of that size."""
+"""Maximum number of records for kernel regressions, which decompose a records x records matrix."""
 
 MAX_DIFFERENCES = 1e9
 """Maximum number of absolute differences of features in a kernel matrix; see `can_use_kernel`."""
@@ -78,8 +78,8 @@ def feature_rates(
 ) -> Float[Tensor, " feature"]:
     """Compute the weights of features in the kernel of a task.
 
-    A weight is proportional to the share of the targets' variance between the bins of a feature,
-    minus the expected share of a useless feature, plus `MIN_SHARE`.
+    A weight is proportional to `MIN_SHARE` plus the share of the targets' variance between the bins
+    of a feature in excess of the share that is expected by chance.
 
     Args:
         features: Standardized features of the training records.
@@ -91,7 +91,7 @@ def feature_rates(
     """
     centered = (targets - targets.mean(0)).to(features)
     total = centered.square().sum().clamp_min(torch.finfo(features.dtype).tiny)
-    # Counts and sums of the records above each inner edge; differences are those of the bins.
+    # The records in a bin are those above its lower edge minus those above its upper edge.
     above = (features.unsqueeze(1) >= encoder.edges[1:-1]).to(features)
     above = nn.functional.pad(above, (0, 0, 1, 1))
     above[:, 0] = 1
@@ -114,7 +114,7 @@ def can_use_kernel(records: int, features: int) -> bool:
 
 
 class KernelPath(nn.Module):
-    """Weighted sums of the kernel values of landmarks, with one kernel per task.
+    """Weighted sums of the kernel values of a record and each landmark, with one kernel per task.
 
     Args:
         features: Number of features.

@@ -19,7 +19,7 @@ HIDDEN_LAYERS = r"(.*\.)?(hidden|more\.\d+)"
 
 
 class LoraLinear(nn.Module):
-    """A linear layer with a trained LoRA update, whose weight is ``W0 + B @ A * alpha / rank``.
+    """A linear layer with a trained LoRA update, which the constructor adds to the weight.
 
     Args:
         base: Frozen layer without the update, which several layers may share.
@@ -50,7 +50,7 @@ class LoraLinear(nn.Module):
 
 
 def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> "PeftModel":
-    """Add LoRA to the hidden layers of a module; `prediction` layers are trained without LoRA.
+    """Add LoRA to the hidden layers of a module, in place.
 
     Args:
         module: An `FFN`, or a module that contains `FFN` modules.
@@ -59,7 +59,7 @@ def with_lora(module: nn.Module, *, rank: int, alpha: float, dropout: float) -> 
         dropout: Dropout probability on the input of the update.
 
     Returns:
-        The peft model. All other parameters are frozen.
+        The peft model. Parameters other than updates and `prediction` layers are frozen.
     """
     from peft import LoraConfig, get_peft_model
 

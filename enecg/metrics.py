@@ -1,4 +1,4 @@
-"""Metrics of the paper and additional ones, with the definitions of scikit-learn.
+"""Metrics of the paper and additional ones, defined as in scikit-learn if it has them.
 
 scikit-learn itself is not used, because its import takes a second.
 
@@ -296,7 +296,7 @@ class Metric:
         compute: Called as ``compute(truth, predicted)``, or as ``compute(truth, probability)`` if
             `uses_probability` is true.
         higher_is_better: Whether a larger value is better.
-        uses_probability: Whether `compute` takes class probabilities.
+        uses_probability: Whether `compute` takes probabilities of classes or labels.
         has_unit: Whether the metric has the unit of the task.
         biased: Whether the metric is systematically higher or lower on bootstrap samples than on
             the full sample. Bootstrap samples repeat records, which increases the calibration
@@ -335,4 +335,4 @@ SECONDARY_METRICS = {
         Metric("macro-AUPRC", auprc_of_labels, True, uses_probability=True, biased=True),
     ),
 }
-"""Metrics reported in addition to the paper's, by kind of task."""
+"""Metrics reported in addition to the main metric, by kind of task."""

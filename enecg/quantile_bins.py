@@ -2,9 +2,9 @@
 
 The encoding is that of Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep
 Learning" (arXiv 2203.05556), with two differences: it contains the feature itself, and positions in
-the first and last bin are limited to 0 and 1 like all others. With it, a linear layer computes a
-sum of continuous piecewise-linear functions, one per feature. Their knots are quantiles of the
-training records.
+the first and last bin are limited to the range 0 to 1 like all others. With this encoding, a linear
+layer computes a sum of continuous piecewise-linear functions, one per feature. Their knots are
+quantiles of the training records.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Metrics of the order of scores, with the definitions of scikit-learn but without its validation.
 
 A run computes them hundreds of times. For 40 records, `sklearn.metrics.roc_auc_score` takes 20
-times as long.
+times as long as `roc_area`.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def roc_area(positive: Bool[np.ndarray, " record"], score: Float[np.ndarray, " r
 def average_precision(
     positive: Bool[np.ndarray, " record"], score: Float[np.ndarray, " record"]
 ) -> float:
-    """Compute the average precision: the mean over recalls of the precision, as a step function.
+    """Compute the average precision: precisions weighted by the increases in recall.
 
     Args:
         positive: Mask of the positive records. At least one record must be positive.

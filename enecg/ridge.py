@@ -18,7 +18,7 @@ COLUMNS = 256
 """Columns per block of a symmetric product."""
 
 PAIR_VALUES = 4_000_000
-"""Maximum number of products of left singular vector elements in memory at a time."""
+"""Maximum number of products of elements of left singular vectors in memory at a time."""
 
 
 class FeatureRows(Protocol):
@@ -34,7 +34,7 @@ class FeatureRows(Protocol):
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over records, from which features are decomposed. Those of more records can be added.
+    """Sums over records, from which features are decomposed. Sums over other records can be added.
 
     Attributes:
         count: Number of records.
@@ -87,8 +87,8 @@ class RidgeDesign:
         singular: Singular values of the centered features.
         right: Factors of the matrix that maps coefficients of the singular vectors to those of the
             features, or of the kernel values. With fewer records than features, the last factor is
-            the features of records, because the product would take longer than all coefficients.
-        group: Group of each record, such as its patient: 0, 1, ...
+            the features of all records: multiplying the factors would be slower than using them.
+        group: Number of each record's group, such as its patient, from 0.
         source: Left singular vectors; or the features, from which they are computed when needed.
         projection: Matrix by which centered features are multiplied to obtain the left singular
             vectors; None if `source` is the left singular vectors.
@@ -109,7 +109,7 @@ class RidgeDesign:
 
         Args:
             features: Features of the records to fit on.
-            group: Group of each record; predictions leave out one group.
+            group: Group of each record, such as its patient; see `predict_left_out`.
             moments: Sums over these records. Default: computed if needed.
 
         Returns:
@@ -135,7 +135,7 @@ class RidgeDesign:
         `coefficients` then returns those of the kernel values ``k(x, record)`` of a record x.
 
         Args:
-            kernel: Positive semidefinite kernel matrix.
+            kernel: Positive semidefinite kernel matrix, float64.
             group: Group of each record.
 
         Returns:
@@ -178,14 +178,14 @@ class RidgeDesign:
 
     @property
     def scale(self) -> float:
-        """Mean of the squared singular values, to which penalties are relative."""
+        """Mean of the squared singular values, a unit for penalties; 1 without singular values."""
         return float(self.singular.square().mean()) if len(self.singular) else 1.0
 
     def project(self, targets: Float[Tensor, "record output"]) -> Float[Tensor, "rank output"]:
         """Multiply the transposed left singular vectors by the centered targets.
 
         Args:
-            targets: Targets of the records.
+            targets: Targets of the records, float64.
 
         Returns:
             The products. `coefficients` depends on the targets only through them.
@@ -232,7 +232,7 @@ class RidgeDesign:
             targets: Targets of the records.
 
         Returns:
-            The means.
+            The means; 0 if there is no other group.
         """
         sizes = self.group.bincount().to(targets).unsqueeze(1)
         sums = targets.new_zeros(len(sizes), targets.shape[1]).index_add(0, self.group, targets)
@@ -249,10 +249,10 @@ class RidgeDesign:
         """Predict each record by the regression that is fitted without the record's group.
 
         With the hat matrix H and residuals r of the fit on all records, the residuals of a group B
-        that is left out are (I - H_BB)^-1 r_B.
+        that is left out are (I - H_BB)^-1 r_B. There must be at least two groups.
 
         Args:
-            targets: Targets of the records.
+            targets: Targets of the records, float64.
             projected: Result of `project` for these targets.
             penalties: Penalties of the regressions.
             selected: Mask of the records to predict, which contains all or no records of a group.
@@ -283,7 +283,7 @@ class RidgeDesign:
     def _group_rows(
         self, selected: Bool[Tensor, " record"] | None
     ) -> Iterator[Int[Tensor, "group record"]]:
-        """Yield the rows of all groups with the same number of records; see `predict_left_out`."""
+        """Yield the rows of the selected groups once per group size; see `predict_left_out`."""
         order, sizes = self.group.argsort(stable=True), self.group.bincount()
         starts = sizes.cumsum(0) - sizes
         kept = (

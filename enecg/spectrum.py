@@ -21,7 +21,7 @@ def log_spectrum(
 ) -> Float[Tensor, "record band"]:
     """Compute the log power of each sampled lead in bands of its spectrum.
 
-    Unlike samples at fixed times, it does not depend on the times of the heart beats.
+    Unlike the samples, these values hardly depend on the times of the heart beats.
 
     Args:
         leads: Sampled leads in mV, as in `LeadsSample`.

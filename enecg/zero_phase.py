@@ -83,7 +83,7 @@ def filter_zero_phase(
 
     Args:
         series: The series, longer than the extension.
-        sections: The filter. Either b2 or a2 must be nonzero in all sections; for other filters,
+        sections: The filter. b2 must be nonzero in all sections, or else a2; for other filters,
             SciPy extends the ends by fewer samples.
 
     Returns:

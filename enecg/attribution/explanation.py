@@ -34,7 +34,7 @@ class Explanation:
 
     @property
     def occlusion_shares(self) -> dict[str, float]:
-        """Share of each window in the sum of the absolute effects of all windows, or NaN."""
+        """Share of each window in the sum of the absolute effects; NaN if all effects are 0."""
         total = sum(map(abs, self.effects.values()))
         return {
             name: abs(effect) / total if total else float("nan")
@@ -53,15 +53,15 @@ def explain_ecg(
 ) -> dict[str, Explanation]:
     """Explain the outputs of all experts and of their mixture.
 
-    Predictions of experts that are not differentiable are held constant in the integrated gradients
-    of the mixture.
+    In the integrated gradients of the mixture, the predictions of experts that are not
+    differentiable are constant: those for `ecg`.
 
     Args:
         output: Task output to explain.
         ecg: ECG in mV at 500 Hz.
         baseline: ECG at which the integration starts, in mV at 500 Hz.
         windows: Wave windows of the ECG.
-        steps: Number of points at which the gradient is computed.
+        steps: Number of points between `baseline` and `ecg` at which the gradient is computed.
         mixture: Name of the mixture in the result.
 
     Returns:

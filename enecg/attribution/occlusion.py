@@ -18,7 +18,7 @@ def occlude_windows(
 ) -> dict[str, float]:
     """Compute how much each window contributes to an output, by captum's feature ablation.
 
-    All windows of one name are replaced by straight lines in all leads.
+    For each name, all windows of this name are replaced by straight lines in all leads.
 
     Args:
         output: Function of a batch of ECGs, which need not be differentiable.
@@ -26,8 +26,8 @@ def occlude_windows(
         windows: Wave windows of the ECG.
 
     Returns:
-        The output minus the output without the waves of a window, by the name of the window; 0 for
-        windows that the ECG does not contain.
+        By window name, the output minus the output for the ECG without these windows; 0 for windows
+        that the ECG does not contain.
     """
     # Imported here because only attributions require captum.
     from captum.attr import FeatureAblation
@@ -45,7 +45,7 @@ def occlude_windows(
 def draw_lines(
     ecg: Float32[np.ndarray, "12 time"], index: Int[np.ndarray, " time"]
 ) -> Float32[np.ndarray, "12 time"]:
-    """Replace windows of an ECG with straight lines between the samples before and after them.
+    """Replace each window of an ECG with straight lines between the samples before and after it.
 
     Args:
         ecg: The ECG.
@@ -53,7 +53,7 @@ def draw_lines(
             window.
 
     Returns:
-        The lines. At the ends of the record, they are constant.
+        The lines. Those of the first and the last window are constant.
     """
     edges = np.flatnonzero(np.diff(index, prepend=-1, append=-1))
     lines = np.empty_like(ecg)

@@ -1,4 +1,4 @@
-"""One output of a task as a differentiable function of the ECG."""
+"""One output of a task as a function of the ECG, differentiable if the experts are."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Gate = Callable[[Float[Tensor, "batch sample"]], Float[Tensor, "batch output_or_
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """An output of the experts' heads and of their gated mixture.
+    """One output of a task, computed by each expert's head and by their gated mixture.
 
     Attributes:
         experts: Experts by name, in the order of the gate's weights.
@@ -56,7 +56,7 @@ class TaskOutput:
             ecg: ECGs in mV at 500 Hz.
 
         Returns:
-            The value in the task's unit, or the probability of the explained class.
+            The value in the task's unit, or the probability of the explained class or label.
         """
         return self._select(self._predict(name, ecg))
 
@@ -68,7 +68,7 @@ class TaskOutput:
             held: Constant predictions, by expert, that replace those of the heads; see `hold`.
 
         Returns:
-            The value in the task's unit, or the probability of the explained class.
+            The value in the task's unit, or the probability of the explained class or label.
         """
         predictions = [
             held[name].expand(len(ecg), -1) if name in held else self._predict(name, ecg)

@@ -11,11 +11,11 @@ from enecg.experts.measurements.analysis import analyze
 from enecg.experts.measurements.average_beat import BEFORE, find_dominant
 
 REST = "rest"
-"""Name of the samples outside of all windows: T end to P onset, and beats of other shapes."""
+"""Name for the samples in no other window, such as those from a T end to the next P onset."""
 
 WINDOWS = ("P", "PR", "QRS", "ST", "T", REST)
 """Names of the windows. PR is the PR segment, from the P offset to the QRS onset; the PR interval
-is the union of P and PR. ST is from the J point to the T onset."""
+is the union of P and PR. ST is from the J point to the T onset, and is missing without a T wave."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WaveWindows:
     Attributes:
         index: Index into `WINDOWS` of each sample.
         beats: Number of beats whose waves are marked.
-        other_beats: Number of beats of other shapes, which are in `REST`.
+        other_beats: Number of beats of other shapes, whose waves are not marked.
         has_p: Whether there are P waves.
         has_t: Whether there are T waves.
     """
@@ -56,7 +56,7 @@ def find_windows(ecg: Float32[np.ndarray, "12 time"]) -> WaveWindows | None:
     """Find the windows with the delineation of the expert `measurements`.
 
     The waves of the average beat are transferred to each beat of the dominant shape. Where windows
-    of consecutive beats overlap, the order of precedence is QRS, P, PR, T, ST.
+    overlap, the order of precedence is QRS, P, PR, T, ST.
 
     Args:
         ecg: ECG in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.

@@ -73,14 +73,14 @@ class Ensemble(Protocol):
             The prediction, or None if the ensemble does not support this kind of task.
 
         Raises:
-            UserError: Too few training or validation records have a label.
+            UserError: The labels of training or validation records do not suffice for fitting.
         """
 
 
 def task_loss(
     kind: Kind, prediction: Float[Tensor, "record output"], encoded: Float[Tensor, "record *label"]
 ) -> Float[Tensor, ""]:
-    """Compute the training loss of heads and gate.
+    """Compute the loss by which heads, gates and ensembles are trained and selected.
 
     Args:
         kind: Kind of the task.
@@ -100,7 +100,7 @@ def task_loss(
 
 
 def is_labeled(encoded: Float[Tensor, "record *label"]) -> Bool[Tensor, " record"]:
-    """Return a mask of the records whose label is not missing."""
+    """Return a mask of the records with a label, for a multilabel task with all labels."""
     return ~encoded.flatten(1).isnan().any(1) if encoded.dim() > 1 else ~encoded.isnan()
 
 
@@ -139,7 +139,7 @@ def concatenate(
         outputs: Outputs of the experts.
 
     Returns:
-        Values (regression), log-probabilities of classes, or log-odds of labels.
+        Standardized values (regression), log-probabilities of classes, or log-odds of labels.
     """
     if kind == "multilabel":
         outputs = outputs.logit(MIN_PROBABILITY)

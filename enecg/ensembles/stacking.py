@@ -20,7 +20,7 @@ from enecg.ensembles.base import (
 from enecg.errors import UserError
 
 ITERATIONS = 300
-"""Maximum number of solver iterations; takes a few seconds for 10,000 records and 15 classes."""
+"""Maximum number of solver iterations. With 10,000 records and 15 classes, they take seconds."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Stacking:
     out-of-fold predictions of training records, once per penalty. The model with the lowest
     validation loss is used, or of several such models the one with the strongest penalty. There are
     no expert weights. The probability of a class without a training record is 0. For a multilabel
-    task, one logistic regression per label is fitted on the log-probabilities of this label by all
-    experts. The prediction of a label that all or none of the training records have is the mean of
-    the experts.
+    task, one logistic regression per label is fitted on the experts' log-probabilities of its
+    presence and absence. The prediction of a label that all or none of the training records have is
+    the mean of the experts' predictions.
 
     Attributes:
         penalties: Regularization strengths, from strong to weak: `alpha` of `Ridge`, `1 / C` of

@@ -26,19 +26,19 @@ class WeightGenerator:
     """The sample-aware weight generator of the tuning ensemble of arXiv 2311.17091.
 
     In that paper, a small network maps the concatenated features of frozen models to one weight per
-    model, and is trained with the loss of the weighted sum. This implementation differs in four
-    ways:
+    model, and is trained with the loss of the weighted sum. This implementation differs as follows:
 
     - The inputs are the standardized outputs of the experts (log-probabilities for classes,
       log-odds for labels).
-    - The weights are normalized by a softmax, and average probabilities instead of logits.
+    - A softmax normalizes the weights. For classes and labels, probabilities are averaged instead
+      of logits.
     - The network is trained on out-of-fold predictions of training records, because heads overfit
       the records that they were trained on.
     - The initial network weights all experts equally. The state with the lowest validation loss is
       used, which may be the initial one.
 
-    The network is an `FFN` with one hidden layer, trained with AdamW. Every step uses all training
-    records.
+    The network is an `enecg.heads.FFN` with one hidden layer, trained with AdamW. Every step uses
+    all training records.
 
     Attributes:
         hidden: Units of the hidden layer.
