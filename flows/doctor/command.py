@@ -33,14 +33,16 @@ def doctor(
         str | None,
         Parameter(
             group=p.STORES,
-            help="Root of the stores to check, as in enecg extract --store. A probe is written "
-            "and removed.",
+            help="Root of the stores to check, as in enecg extract --store. If it exists, a "
+            "temporary folder is written and removed.",
         ),
     ] = None,
     experts: Annotated[
         tuple[str, ...],
         Parameter(
-            group=p.STORES, help="Experts whose embeddings must fit on the disk, comma-separated."
+            group=p.STORES,
+            help="Experts whose embeddings must fit on the disk, comma-separated; checked if both "
+            "--dataset and --store are given.",
         ),
     ] = DEFAULT_EXPERTS,
     as_json: Annotated[
@@ -52,7 +54,7 @@ def doctor(
     Each problem is reported with a remedy.
 
     Returns:
-        The exit code: 1 if a check failed.
+        The exit code: 1 if a check failed, else 0.
 
     Raises:
         UserError: An expert does not exist.
@@ -86,9 +88,9 @@ def check_all(
     """Run all checks.
 
     Args:
-        dataset: Data set as ``SOURCE:FOLDER``; None skips its checks.
-        store: Root folder or URL of the stores; None skips its checks.
-        experts: Names of the experts to extract.
+        dataset: Data set as ``SOURCE:FOLDER``; None skips its checks and that of disk space.
+        store: Root folder or URL of the stores; None skips its checks and that of disk space.
+        experts: Names of the experts whose embeddings must fit on the disk.
 
     Yields:
         The findings, in a fixed order.

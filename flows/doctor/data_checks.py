@@ -11,14 +11,14 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.waveforms.errors import UnreadableRecord
 
 DECODED = 10
-"""Number of records that are decoded."""
+"""Maximum number of records to decode."""
 
 MAX_LABELED = 50_000
-"""Maximum number of records for reading the labels, which takes minutes for large data sets."""
+"""The labels of data sets with more records are not read, because this takes minutes."""
 
 
 def check_index(dataset: Dataset) -> Iterator[Finding]:
-    """Report the numbers of records and patients."""
+    """Report the numbers of records and patients; fail if there are no records."""
     index = dataset.index()
     patients = len(np.unique(index.patient_id))
     text = f"{dataset.namespace}: {len(index):,} records of {patients:,} patients"
@@ -29,7 +29,7 @@ def check_index(dataset: Dataset) -> Iterator[Finding]:
 
 
 def check_records(dataset: Dataset) -> Iterator[Finding]:
-    """Decode records that are spread evenly over the index."""
+    """Decode up to `DECODED` records that are spread evenly over the index."""
     total = len(dataset.index())
     rows = np.unique(np.linspace(0, total - 1, min(DECODED, total)).astype(int))
     reasons: Counter[str] = Counter()
@@ -50,7 +50,7 @@ def check_records(dataset: Dataset) -> Iterator[Finding]:
 
 
 def check_labels(dataset: Dataset) -> Iterator[Finding]:
-    """Report the label tables of MIMIC-IV-ECG, and the labels of at most `MAX_LABELED` records."""
+    """Report the label tables of MIMIC-IV-ECG, and count labels of up to `MAX_LABELED` records."""
     if isinstance(dataset, MimicIvEcg):
         tables = dataset.find_label_tables()
         found = [name for name, exists in tables.items() if exists]
@@ -58,7 +58,7 @@ def check_labels(dataset: Dataset) -> Iterator[Finding]:
         text = f"found {', '.join(found) or 'none'}"
         if missing:
             text += f"; missing {', '.join(missing)}"
-            remedy = "link the folder hosp of MIMIC-IV into the data set for its labels"
+            remedy = "copy these tables into the data set, or link MIMIC-IV's folder hosp into it"
             yield Finding("labels: tables", "warning", text, remedy)
         else:
             yield Finding("labels: tables", "ok", text)
@@ -72,4 +72,4 @@ def check_labels(dataset: Dataset) -> Iterator[Finding]:
     if text:
         yield Finding("labels", "ok", f"labels of {total:,} records: {text}")
     else:
-        yield Finding("labels", "warning", "none", "pass a table with train --labels")
+        yield Finding("labels", "warning", "none", "pass a table with enecg train --labels")

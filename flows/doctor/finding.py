@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         name: Name of the check.
-        status: ``ok``; ``warning`` if commands are slower or some do not work; or ``failed``.
+        status: ``failed`` if the problem sets the exit code to 1, else ``warning`` or ``ok``.
         detail: Description of the result.
         remedy: Remedy; empty if none is needed.
     """
@@ -31,14 +31,14 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def run_check(name: str, check: Check) -> Iterator[Finding]:
-    """Run a check; convert an exception to a failed finding.
+    """Run a check; convert an exception into a failed finding.
 
     Args:
         name: Name of the finding if the check raises an exception.
         check: The check.
 
     Yields:
-        The findings of the check.
+        The findings of the check; the last one is that of an exception, if one was raised.
     """
     try:
         yield from check()
@@ -60,7 +60,7 @@ def from_error(name: str, error: Exception, status: Status = "failed") -> Findin
 
     Args:
         name: Name of the check.
-        error: Error with a message of the form "problem; remedy".
+        error: Error with a message of the form "problem; remedy", or without a remedy.
         status: Status of the finding.
 
     Returns:

@@ -11,7 +11,7 @@ from flows.doctor.finding import Finding
 from flows.tables import format_bytes
 
 MIN_MEMORY_BYTES = 4e9
-"""Minimum available memory; with less, large experts and the training cache may not fit."""
+"""Minimum free memory of a GPU and of the machine; with less, large experts may not fit."""
 
 
 def check_torch() -> Iterator[Finding]:
@@ -56,9 +56,7 @@ def check_cpu() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     text = f"{format_bytes(memory.available)} of {format_bytes(memory.total)} available"
     if memory.available < MIN_MEMORY_BYTES:
-        remedy = (
-            "stop other processes, or use smaller experts, and a lower --memory-limit for training"
-        )
+        remedy = "stop other processes, use smaller experts, or lower --memory-limit of enecg train"
         yield Finding("memory", "warning", text, remedy)
     else:
         yield Finding("memory", "ok", text)

@@ -34,6 +34,8 @@ def check_python() -> Iterator[Finding]:
 
 def check_packages() -> Iterator[Finding]:
     """Compare the installed packages with EnECG's requirements and with the tested versions."""
+    # Without a copy of the repository, there is no constraints.txt to install with.
+    install = INSTALL if CONSTRAINTS.is_file() else "pip install"
     failed = False
     names = []
     for text in requires("enecg") or ():
@@ -49,13 +51,13 @@ def check_packages() -> Iterator[Finding]:
                 f"package {requirement.name}",
                 "failed",
                 f"{found}, but EnECG requires {requirement.name}{requirement.specifier}",
-                f'run {INSTALL} "{requirement.name}{requirement.specifier}"',
+                f'run {install} "{requirement.name}{requirement.specifier}"',
             )
     if find_spec("momentfm") is None:
         yield Finding(
             "package momentfm",
             "warning",
-            "is not installed; the MOMENT experts require it",
+            "is not installed, but the MOMENT experts require it",
             "run pip install --no-deps momentfm",
         )
     if not failed:

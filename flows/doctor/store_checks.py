@@ -25,18 +25,19 @@ FLOAT16_BYTES = 2
 
 
 def check_store(url: str) -> Iterator[Finding]:
-    """Check that stores can be read and written.
+    """Check that stores can be read and written. A folder is written below the root and removed.
 
-    A probe folder is written below the root and removed.
+    If the root is a folder that does not exist, only check that it can be created.
 
     Args:
         url: Root folder or URL of the stores.
 
     Yields:
-        A finding for each operation; after one that fails, the others are skipped.
+        A finding for each store that cannot be opened, and for each operation. After an error, or
+        if a wrong value is read, the remaining operations are skipped.
 
     Raises:
-        StoreError: The URL is invalid, or the bucket is unreachable or does not exist.
+        StoreError: The URL is invalid, or the root is unreachable or cannot be listed.
     """
     root = locate(url)
     if isinstance(root.root, LocalRoot) and not root.path.exists():
@@ -75,8 +76,8 @@ def _probe(probe: Location) -> Iterator[Finding]:
         yield Finding(
             "store: read",
             "failed",
-            "the value differs from the one that was written",
-            "use a store without a cache between writing and reading",
+            "the value that was read differs from the one that was written",
+            "use a file system or server that does not return cached values",
         )
         return
     yield Finding("store: read", "ok", "the value was read back")
@@ -115,11 +116,13 @@ def _remove(probe: Location) -> None:
 
 
 def check_space(url: str, records: int, experts: Sequence[str]) -> Iterator[Finding]:
-    """Compare the free disk space with the size of the embeddings of an extraction.
+    """Compare the free disk space with the size of new stores in float16.
+
+    Stores that exist already are not subtracted. The gate's leads are included.
 
     Args:
         url: Root folder or URL of the stores.
-        records: Number of records of the data set.
+        records: Number of records in the data set.
         experts: Names of the experts.
 
     Yields:
@@ -130,9 +133,7 @@ def check_space(url: str, records: int, experts: Sequence[str]) -> Iterator[Find
     # A shard has full size even if only some of its rows are present.
     shard_rows = default_shard_rows(records)
     needed = -(-records // shard_rows) * shard_rows * features * FLOAT16_BYTES
-    text = (
-        f"the stores of {records:,} records by {len(experts)} experts have {format_bytes(needed)}"
-    )
+    text = f"new stores of {records:,} records and {len(experts)} experts: {format_bytes(needed)}"
     root = locate(url)
     if not isinstance(root.root, LocalRoot):
         yield Finding("disk space", "ok", f"{text}; the space of {root} is unknown")
@@ -140,9 +141,9 @@ def check_space(url: str, records: int, experts: Sequence[str]) -> Iterator[Find
     free = shutil.disk_usage(_existing(root.path)).free
     if free < needed:
         remedy = "free some space, or choose another --store"
-        yield Finding("disk space", "failed", f"{text}, {format_bytes(free)} are free", remedy)
+        yield Finding("disk space", "failed", f"{text}, free: {format_bytes(free)}", remedy)
     else:
-        yield Finding("disk space", "ok", f"{text}, {format_bytes(free)} are free")
+        yield Finding("disk space", "ok", f"{text}, free: {format_bytes(free)}")
 
 
 def _existing(path: Path) -> Path:

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from pipeline.extraction.summary import ExtractionSummary
 
 STEPS = 24
-"""Number of steps of an extraction; with many workers, four per worker. An extraction of fewer
-shards has one step per shard."""
+"""Maximum number of steps, each of one or more shards; four per worker if that is more."""
 MAX_STEPS = 96
-"""Maximum number of steps. Prefect's default database, SQLite, stalls at about a hundred task
+"""Maximum with many workers. Prefect's default database, SQLite, stalls at about a hundred task
 runs."""
 
 RETRY_SECONDS = (10, 60)
@@ -91,7 +90,7 @@ def estimate(
         dataset: Data set as ``SOURCE:FOLDER``.
         store: Root folder or URL of the stores.
         experts: Names of experts; a value may contain several, separated by commas.
-        **options: Fields of `ExtractOptions` and `DecodeOptions`.
+        **options: Fields of `ExtractOptions`, except `decoding`, and of `DecodeOptions`.
 
     Returns:
         Lines of the report.

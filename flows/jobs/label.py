@@ -71,7 +71,7 @@ def label_rules(
     """Return the rules for the job's parameters.
 
     Raises:
-        UserError: A parameter is out of range.
+        UserError: A parameter is invalid or out of range, or `skip_lines` cannot be read.
     """
     from enecg.errors import UserError
     from pipeline.datasets.label_rules import NON_DIAGNOSTIC, LabelRules, read_phrases
@@ -81,8 +81,8 @@ def label_rules(
     invalid = [item for item in items if not item.isdecimal() or len(item) > 18]
     if invalid:
         raise UserError(
-            f"Invalid item id {invalid[0][:30]!r} in --potassium-items. Use item ids of "
-            "MIMIC-IV's d_labitems, such as 50971,50822."
+            f"Invalid item id {invalid[0][:30]!r} in --potassium-items; use item ids of MIMIC-IV's "
+            "d_labitems, such as 50971,50822."
         )
     return LabelRules(
         window_hours=window_hours,
@@ -111,8 +111,8 @@ def label_records(
         out: Parquet file to write.
         hosp: Folder of MIMIC-IV's hospital tables; None selects that of the data set.
         rules: Label rules.
-        scheduler: Dask scheduler; None uses a single process.
-        progress: Called as ``progress(done, total)``.
+        scheduler: Dask scheduler as for `connect_scheduler`; None reads the tables without Dask.
+        progress: Called as ``progress(done, total)``, in bytes for MIMIC-IV-ECG, else in records.
 
     Returns:
         Lines of the report.

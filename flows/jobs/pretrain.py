@@ -47,8 +47,8 @@ def pretrain(
 ) -> tuple[str, ...]:
     """Pretrain an expert to reconstruct masked samples, on the ECGs of training patients.
 
-    The test patients of train with the same --seed, --repeats, --patients, --folds, --limit and
-    --records are excluded, so that results of train remain valid.
+    The test patients of train with the same --seed, --repeats, --patients, --limit and --records,
+    or with the same folds, are excluded, so that results of train remain valid.
 
     Returns:
         Lines of the report.

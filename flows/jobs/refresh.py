@@ -42,7 +42,7 @@ def refresh(
     pretraining_patients: pp.PretrainingPatients = (),
     wait_minutes: p.WaitMinutes = 60.0,
 ) -> tuple[str, ...]:
-    """Extract new records, then train. The run is a new folder named by the current time.
+    """Extract the missing embeddings, then train. The run folder is named by the current time.
 
     Returns:
         Lines of both reports.

@@ -147,7 +147,7 @@ def try_settings(
     at_once: int,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """Run all trials, write the sweep's page and return the lines of its report."""
+    """Run the missing trials, write the sweep's page and return the lines of its report."""
     from pipeline.report.sweep_page import PAGE, write_sweep
     from pipeline.training.sweep import SweepSettings
     from pipeline.training.sweep import sweep as sweep_stage

@@ -1,4 +1,4 @@
-"""Automations of a lab's Prefect server: lost runs become *Crashed*, failures send a message."""
+"""Automations of a lab's Prefect server: set lost runs to *Crashed*, and report failures."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -35,7 +35,7 @@ def crash_silent_runs(seconds: int) -> AutomationCore:
     """
     return _crash(
         "EnECG: crash runs without heartbeats",
-        f"The process of the run has ended: no heartbeat for {seconds} s.",
+        f"No heartbeat for {seconds} s: the run's process has ended or cannot reach this server.",
         after={HEARTBEAT},
         expect={HEARTBEAT, *ENDED},
         seconds=seconds,
@@ -45,11 +45,11 @@ def crash_silent_runs(seconds: int) -> AutomationCore:
 def crash_unstarted_runs(seconds: int = START_SECONDS) -> AutomationCore:
     """Return an automation that sets runs that stay *Pending* to *Crashed*.
 
-    A worker has taken such a run, but not started it. It occupies the queue and sends no
-    heartbeats.
+    A worker has taken such a run, but not started it. The run counts towards the concurrency limit
+    of its queue, and sends no heartbeats.
 
     Args:
-        seconds: Seconds between the states *Pending* and *Running*.
+        seconds: Maximum seconds between the states *Pending* and *Running*.
 
     Returns:
         The automation.
@@ -64,7 +64,7 @@ def crash_unstarted_runs(seconds: int = START_SECONDS) -> AutomationCore:
 
 
 def notify_on_failure(block: UUID) -> AutomationCore:
-    """Return an automation that sends a message when a run of a deployment fails or crashes.
+    """Return an automation that sends a message when a run with the tag `TAG` fails or crashes.
 
     Args:
         block: Id of a notification block on the server.

@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from flows.output import log_to_stderr
 
 EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+FAILED = "Bucket {} cannot be created ({}); check AWS_ENDPOINT_URL and the credentials."
 
 
 def create_bucket(name: str) -> int:
@@ -23,10 +24,10 @@ def create_bucket(name: str) -> int:
         boto3.client("s3").create_bucket(Bucket=name)
     except ClientError as error:
         if error.response["Error"]["Code"] not in EXISTS:
-            log_to_stderr(f"Bucket {name} cannot be created: {error}")
+            log_to_stderr(FAILED.format(name, error))
             return 2
     except BotoCoreError as error:
-        log_to_stderr(f"Bucket {name} cannot be created: {error}")
+        log_to_stderr(FAILED.format(name, error))
         return 2
     print(f"Bucket: {name}")
     return 0

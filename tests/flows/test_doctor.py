@@ -69,6 +69,9 @@ def test_missing_and_unsupported_packages_fail(tmp_path: Path, monkeypatch: pyte
         found["package fastapi"].remedy
     )
     assert "packages" not in found
+    monkeypatch.setattr(software, "CONSTRAINTS", tmp_path / "constraints.txt")
+    installed = by_name(software.check_packages)["package fastapi"]
+    assert installed.remedy.startswith('run pip install "fastapi<0.151"')
     monkeypatch.setattr(software, "version", _fail)
     assert "is not installed" in by_name(software.check_packages)["package zarr"].detail
 
