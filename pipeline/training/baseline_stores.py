@@ -123,7 +123,8 @@ def open_baselines(
         the run's experts.
 
     Raises:
-        UserError: A store has not been extracted, or no expert has trained weights.
+        UserError: A baseline has no matching store or several; see also `choose_baselines`.
+        StoreError: The root is unreachable or unreadable.
     """
     selection = request.selection
     pooling = ExpertOption.parse("--pooling", selection.pooling)

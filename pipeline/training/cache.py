@@ -52,15 +52,15 @@ def open_cache(root: str | Path, namespace: str, selection: StoreSelection) -> C
     Args:
         root: Root folder or URL of the stores.
         namespace: Namespace of the data set.
-        selection: Experts, weights, pooling and data type. If it names no experts, all experts
-            with a matching store are used.
+        selection: The selection. If it names no experts, all with a matching store are used.
 
     Returns:
         The stores.
 
     Raises:
-        UserError: A selected expert has no matching store, or more than one.
-        StoreError: A store is damaged, or the sampled leads have not been extracted.
+        UserError: An option is invalid, a selected expert has no matching store or several, or no
+            expert has a matching store.
+        StoreError: The root is unreachable, or the store of sampled leads is missing or damaged.
     """
     weights = ExpertOption.parse("--weights", selection.weights)
     pooling = ExpertOption.parse("--pooling", selection.pooling)
@@ -118,16 +118,16 @@ def open_experts(
         root: Root folder or URL of the stores.
         namespace: Namespace of the data set.
         experts: Names of registered experts, or expert objects.
-        selection: Weights and pooling of the experts that are given by name; data type and
-            decoding of all stores.
+        selection: Data type and decoding of all stores; the other options apply to the experts
+            that are given by name.
 
     Returns:
         The stores, in the order of `experts`.
 
     Raises:
-        UserError: Two experts have the same name, or a named expert has no matching store.
-        StoreError: An object has no store, a store is damaged, or the sampled leads have not been
-            extracted.
+        UserError: Two experts have the same name; see also `open_cache`.
+        StoreError: The root is unreachable, or the store of an object or of the sampled leads is
+            missing or damaged.
     """
     names = [expert if isinstance(expert, str) else expert.spec.name for expert in experts]
     if len(set(names)) < len(names):
@@ -152,7 +152,7 @@ def open_by_provenance(
     Args:
         root: Root folder or URL of the stores.
         namespace: Namespace of the data set, which may differ from the run's.
-        provenances: Provenance of each of the run's stores.
+        provenances: Provenance of each of the run's stores, including that of the sampled leads.
         command: The command that extracts missing stores, for the error message.
 
     Returns:

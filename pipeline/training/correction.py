@@ -23,17 +23,17 @@ from pipeline.training.stack import PADDING, VALIDATION_BATCH_SIZE, Group
 from pipeline.training.stack_data import StackedData
 
 FOLDS = (None, 0, 1)
-"""FFNs of each repeat: trained on all training records, and on each fold of them."""
+"""Folds on which the FFNs of each repeat are trained; None is all training records."""
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Factors of corrections, which are averaged by their likelihood."""
+"""Candidate factors of corrections, which are averaged with their likelihoods as weights."""
 
 CorrectedLosses = Callable[
     [int, Int[Tensor, "1 row"], float],
     tuple[Float[Tensor, "1 task"], Float[Tensor, "1 task"]],
 ]
-"""Function from a repeat, training records and a factor of their out-of-fold corrections to summed
-losses and numbers of known labels."""
+"""Function from the index of a repeat, training records and a factor of their out-of-fold
+corrections to summed losses and numbers of records with a known label."""
 
 
 def fit_factors(

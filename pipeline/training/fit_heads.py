@@ -44,7 +44,7 @@ def fit_heads(
     Args:
         embedding: Embeddings of all records, in the data type of the store.
         repeats: Records and labels of each repeat.
-        settings: Hyperparameters.
+        settings: Hyperparameters. With ``linear``, the heads are ridge regressions in closed form.
         bases: Frozen hidden layer of each repeat, for ``shared-lora`` only. Default: the layers
             are trained first.
         combined: Whether the heads are combined with those of other experts, which requires heads
@@ -96,7 +96,7 @@ def fit_heads(
         validation = {task: output[repeat.validation] for task, output in outputs.items()}
         initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:
-            # Only predictions for test records may use the labels of validation records.
+            # In `outputs`, only those of test records may depend on labels of validation records.
             paths.refit.copy_to(index, heads)
             validation = predict_left_out(heads, features, repeat, paths.refit_left_out[index])
             tested = predict_heads(heads, features[repeat.test], repeat.targets)

@@ -40,7 +40,7 @@ def predict_left_out(
     repeat: LabeledRepeat,
     left_out: Float[Tensor, "task record output"],
 ) -> dict[str, Float[Tensor, "validation output"]]:
-    """Predict the validation records, with linear paths that are fitted without their patients.
+    """Predict the validation records, each with linear paths that are fitted without its patient.
 
     Args:
         heads: The heads of one expert, which have linear paths.
@@ -49,7 +49,8 @@ def predict_left_out(
         left_out: Outputs of these linear paths; see `FittedPaths.refit_left_out`.
 
     Returns:
-        Values or probabilities by task, in the order of `repeat.validation`.
+        Standardized values or probabilities by task, in the order of `repeat.validation`; those of
+        unlabeled records lack the linear paths.
     """
     predictions: dict[str, list[Tensor]] = {task: [] for task in repeat.targets}
     with torch.no_grad():

@@ -41,11 +41,7 @@ class KernelPaths:
     weight: Float[Tensor, "task output landmark"]
 
     def copy_to(self, heads: TaskHeads) -> None:
-        """Copy the regressions into heads with a kernel path.
-
-        Args:
-            heads: The heads.
-        """
+        """Copy the regressions into heads with a kernel path."""
         path = heads.kernel
         assert path is not None
         path.landmarks = self.landmarks.clone()
@@ -60,7 +56,7 @@ class FittedKernels:
 
     Attributes:
         paths: Regressions on training records, and those on training and validation records.
-        outputs: Predictions of the former for all records, without intercepts.
+        outputs: Predictions of the regressions on training records, without intercepts.
     """
 
     paths: tuple[KernelPaths, KernelPaths]

@@ -115,10 +115,11 @@ def train_fractions(
         features: Embeddings of the records of all cohorts.
         settings: Hyperparameters.
         log: Called after each training step; see `run_repeats`.
-        threads: Number of experts whose heads are trained at the same time.
+        threads: Maximum number of threads; see `run_repeats`.
 
     Returns:
-        Scores of EnECG, the best expert on validation patients, and the baselines.
+        Scores of EnECG, the constant predictor, ridge regression and, if there are several experts,
+        the best expert on validation patients.
     """
     patient_id = inputs.labels["patient_id"]
     curves, notes = [], []

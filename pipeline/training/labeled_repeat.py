@@ -60,8 +60,8 @@ def check_labels(cohort: Cohort, inputs: Inputs) -> None:
         inputs: Inputs with the tasks and labels.
 
     Raises:
-        UserError: A part has no label for a task, only one training patient has one, or the
-            training labels have too few classes.
+        UserError: A part has no label for a task, only one training patient has one, or all
+            training labels are equal; see `fit_targets`.
     """
     for task in inputs.tasks:
         training = inputs.labels.loc[cohort.train]

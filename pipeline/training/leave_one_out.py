@@ -27,8 +27,8 @@ def add_leave_one_out(
 ) -> list[Repeat]:
     """Train the gate and its prior without each expert, and predict the test records.
 
-    The heads are those of the repeats, so the result equals that of a run with the other experts.
-    With two experts, EnECG without one of them is the other expert.
+    The heads are not trained again, because they do not depend on the other experts. With two
+    experts, EnECG without one of them is the other expert.
 
     Args:
         repeats: The trained repeats, with at least two experts.
@@ -36,10 +36,10 @@ def add_leave_one_out(
         features: Embeddings and sampled leads of the records of all cohorts.
         settings: Hyperparameters. If `top_k` exceeds the number of remaining experts, all of them
             are used.
-        log: Called after the gates of each mixture.
+        log: Called after the gates without each expert are trained.
 
     Returns:
-        The repeats with the predictions of EnECG without each expert.
+        The repeats with predictions, thresholds and parameter counts of EnECG without each expert.
     """
     labeled = [label_repeat(repeat.cohort, inputs, features) for repeat in repeats]
     experts = list(repeats[0].heads)

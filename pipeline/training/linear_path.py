@@ -1,10 +1,10 @@
 """The linear path of heads: ridge regressions in closed form, one per repeat and task.
 
-The output of a linear path is added to that of an `FFN`'s hidden layers. It is an average of ridge
+The output of a linear path is added to that of an `FFN`'s output layer. It is an average of ridge
 regressions; see `averaged_ridge.py`. Some of them are fitted on standardized features. If
-`can_encode` allows it, others are fitted on their encoding by `QuantileBins`, and their average is
-a sum of nonlinear functions of single features. If `can_use_kernel` allows it, others are kernel
-ridge regressions, which can also represent interactions between features.
+`can_encode` allows it, others are fitted on features encoded by `QuantileBins`, and are sums of
+nonlinear functions of single features. If `can_use_kernel` allows it, others are kernel ridge
+regressions, which can also represent interactions between features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +39,8 @@ class LinearPaths:
     """The linear paths of all repeats and tasks.
 
     Attributes:
-        weight: Coefficients of the standardized features, or of their encoding. Outputs that a task
-            does not have are 0.
+        weight: Coefficients of the standardized features, or of their encoding; 0 for outputs that
+            a task does not have.
         bias: Intercepts; 0 for outputs that a task does not have.
         encoders: Encoding of the features of each repeat; None without encoding.
         kernels: Kernel ridge regressions of each repeat; None without them.
@@ -76,7 +76,7 @@ class LinearPaths:
             self.kernels[repeat].copy_to(heads)
 
     def predict(self, data: StackedData, repeat: int) -> Float[Tensor, "task record output"]:
-        """Compute the outputs of all tasks for all records of a repeat, without the kernels'.
+        """Compute the outputs of all tasks for all records of a repeat, without kernels.
 
         Args:
             data: Features of the records.
@@ -103,11 +103,11 @@ class FittedPaths:
         train: Paths fitted on training records.
         refit: Paths fitted on training and validation records.
         outputs: Predictions of `train` for all records.
-        left_out: Equal to `outputs`, except for labeled training records: each is predicted by a
-            path that is fitted on the training records of all other patients.
-        refit_left_out: Predictions for labeled validation records. Each is predicted by a path that
-            is fitted on the training and validation records of all other patients. 0 for all other
-            records.
+        left_out: Equal to `outputs`, except for labeled training records: each is predicted with
+            coefficients that are fitted on the training records of all other patients.
+        refit_left_out: Predictions for labeled validation records. Each is predicted with
+            coefficients that are fitted on the training and validation records of all other
+            patients. 0 for all other records.
     """
 
     train: LinearPaths
@@ -191,7 +191,7 @@ class _Fit:
     def of(
         cls, average: AveragedRidge, rows: Int[Tensor, " row"], selected: Int[Tensor, " selected"]
     ) -> "_Fit":
-        """Add the coefficients of features and of encoded features, which begin with the former.
+        """Create a path. Encoded features begin with the features, so coefficients are added.
 
         Args:
             average: Average of regressions on features or, in this order, on features, on encoded

@@ -54,7 +54,7 @@ class MappedTensor:
         return taken
 
     def count(self, part: Tensor) -> None:
-        """Count the bytes of a part that was read or written; drop all pages above the limit."""
+        """Count the bytes of a part that was read or written; above the limit, drop all pages."""
         if self._pages is None:
             return
         # Add one page per row, because random rows are on different pages. This overestimates

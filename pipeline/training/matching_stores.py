@@ -23,7 +23,7 @@ def find_matching(
     settings: Settings,
     selection: StoreSelection,
 ) -> list[EmbeddingStore]:
-    """Find the stores of an expert that match a choice of weights, pooling and precision.
+    """Find the stores of an expert that match the requested weights and options.
 
     Args:
         found: The stores of the data set.
@@ -38,7 +38,7 @@ def find_matching(
         The matching stores. They can differ in other hyperparameters and in library versions.
 
     Raises:
-        UserError: The weights or the pooling are unavailable.
+        UserError: The expert is unknown, or its weights or the pooling are unavailable.
     """
     definition = get_definition(name)
     resolved = definition.find_weights(weights, fetch=False)

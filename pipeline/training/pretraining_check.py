@@ -32,7 +32,7 @@ def check_pretraining(
 
     Raises:
         UserError: A test patient was in the pretraining data and `settings.exclude_pretrained` is
-            False, or the list of the patients of a pretraining run on this data set is missing.
+            False, or all test patients of a repeat were; see also `find_pretrained`.
     """
     pretrained = find_pretrained(
         [store.provenance for store in inputs.cache.experts.values()],

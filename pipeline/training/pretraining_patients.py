@@ -65,7 +65,7 @@ def format_patients(patient_id: RecordIds) -> bytes:
         The distinct ids, sorted, one per line.
 
     Raises:
-        UserError: An id contains a line break.
+        UserError: An id is empty or contains a line break.
     """
     ids = np.unique(patient_id).tolist()
     for patient in ids:
@@ -78,7 +78,7 @@ def format_patients(patient_id: RecordIds) -> bytes:
 
 @dataclass(frozen=True)
 class ListPaths:
-    """Search path for lists: given files, the folder of the weights, and a run folder.
+    """Search path for lists: given files, a run folder, and the folder of the weights.
 
     Attributes:
         weights: Values of ``--weights``.
@@ -91,7 +91,7 @@ class ListPaths:
     folder: Path | None = None
 
     def find(self, expert: str) -> list[Path]:
-        """Return the candidate paths of an expert's list, which need not exist."""
+        """Return the candidate paths of an expert's list in search order; they need not exist."""
         candidates = list(map(Path, self.files))
         if self.folder is not None:
             candidates.append(run_list(self.folder, expert))
@@ -133,7 +133,7 @@ def find_pretrained(
         The experts whose stores have pretraining metadata.
 
     Raises:
-        UserError: The metadata is damaged, or the list of patients of this data set is missing.
+        UserError: The metadata is damaged, or the list of patients of this data set is unavailable.
     """
     pretrained = []
     for provenance in provenances:
@@ -286,7 +286,7 @@ def find_seen(
 def _describe_excluded(patients: RecordIds, seen: Bool[np.ndarray, " record"], where: str) -> str:
     return (
         f"Excluded {int(seen.sum()):,} test records of {len(np.unique(patients[seen])):,} patients "
-        f"from {where}, because they were in the pretraining data of an expert."
+        f"from {where}, because these patients were in the pretraining data of an expert."
     )
 
 

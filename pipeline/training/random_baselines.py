@@ -36,11 +36,12 @@ def add_random_baselines(
         features: Embeddings with random weights of the records of all cohorts, by expert.
         settings: Hyperparameters.
         log: Called after the heads of each expert.
-        threads: Number of experts whose heads are trained at the same time. The results do not
-            depend on it.
+        threads: Maximum number of experts whose heads are trained at the same time. The results do
+            not depend on it.
 
     Returns:
-        The repeats with the predictions of the baselines, each after those of its expert.
+        The repeats with predictions, thresholds and parameter counts of the baselines. The
+        predictions of each follow those of its expert.
     """
     labeled = [label_repeat(repeat.cohort, inputs, features) for repeat in repeats]
     combined = len(repeats[0].heads) > 1

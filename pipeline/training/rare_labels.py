@@ -1,4 +1,4 @@
-"""Notes on labels of multilabel tasks without positive records in a part of the split."""
+"""Notes on labels of multilabel tasks that cannot be trained or have no positive records."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _NAMES = 5
 
 
 def note_rare_labels(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str]:
-    """Count the labels without a positive record in a part of the split.
+    """Return notes on labels that cannot be trained, or that no validation or test record has.
 
     Args:
         cohorts: The cohort of each repeat.

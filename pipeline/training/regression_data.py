@@ -54,7 +54,7 @@ class RidgeDesigns:
     """Ridge designs of any training and validation records of a repeat.
 
     With fewer records than features, a design depends on the Gram matrix of its records. The Gram
-    matrix of all records is computed once, because that takes longer than the decomposition.
+    matrix of all records is computed once, because computing it takes longer than decomposing it.
 
     Args:
         data: Features of all records.

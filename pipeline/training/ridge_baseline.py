@@ -1,4 +1,4 @@
-"""The ridge regression baseline: the embedding of one expert, chosen on validation records."""
+"""Ridge regression on the embedding of one expert, which is chosen on validation records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

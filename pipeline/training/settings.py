@@ -42,8 +42,8 @@ class FitSettings:
 
     Attributes:
         batch_size: Records per optimizer step, at least 1. Default: 64.
-        epochs: Maximum number of epochs, at least 1. With many records, a pass over them has
-            several epochs; see `count_steps`. Default: 100.
+        epochs: Maximum number of epochs, at least 1. With many records, an epoch uses only some of
+            them; see `count_steps`. Default: 100.
         patience: Number of epochs without improvement of the validation loss after which the
             training of a task stops, at least 1. Default: 10.
         adaptation: Method of training the heads; see `Adaptation`. Default: ``linear-lora``.
@@ -65,8 +65,8 @@ class FitSettings:
             experts; at least 0. Default: 0.
         memory_limit: Memory in GB for embeddings and tensors that are computed from them. If the
             embeddings of all experts exceed a quarter of it, they are read expert by expert.
-            Tensors above an eighth of it are written to temporary files, except for kernel
-            matrices. Results do not depend on it. Default: 4.
+            On a CPU, float64 features and outputs of frozen layers above an eighth of it are in
+            temporary files. It also limits `max_threads`. Results do not depend on it. Default: 4.
     """
 
     batch_size: int = 64
@@ -89,12 +89,12 @@ class FitSettings:
 
     @property
     def max_tensor_bytes(self) -> int:
-        """Size above which a tensor for training heads or gate is written to a temporary file."""
+        """Size in bytes above which a tensor for training is written to a temporary file."""
         return int(self.memory_limit * 1e9 / 8)
 
     @property
     def max_cache_bytes(self) -> int:
-        """Total size of embeddings above which only one expert's are in memory at a time."""
+        """Size in bytes of all experts' embeddings above which each is read when it is used."""
         return int(self.memory_limit * 1e9 / 4)
 
     def max_threads(self, records: int, longest: int, features: int) -> int:
@@ -127,7 +127,7 @@ class TrainSettings:
             or ``NAME:multilabel:COLUMN+COLUMN``, as parsed by `enecg.tasks.parse_task`. They are
             always trained.
         labels: CSV or Parquet file of labels. Default: the data set's own labels.
-        missing_values: Values of label columns that mean missing, ``COLUMN=VALUE`` each.
+        missing_values: Values that mean missing in a label column, ``COLUMN=VALUE``. Default: none.
         experts: Names of the experts. Default: all experts with matching stores.
         weights: Weights of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``published``.
         pooling: Pooling of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``default``.
@@ -141,11 +141,10 @@ class TrainSettings:
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         folds: Table of folds that splits the records instead of a random draw of patients;
             repeats then differ only in their seeds. Default: None.
-        threads: Maximum number of experts whose heads are trained at the same time on a CPU, with
-            one CPU thread each; 0 selects the number of cores. Results do not depend on it.
-            Default: 0.
+        threads: Maximum number of threads that train on a CPU; see `run_repeats`. 0 selects the
+            number of cores. Results do not depend on it. Default: 0.
         repeats: Number of repeats, each with a different random cohort. Default: 3.
-        patients: Number of patients per cohort; not used with `folds`. Default: 10,000.
+        patients: Number of patients per cohort; must not be set with `folds`. Default: 10,000.
         ecgs: Whether to use ``all`` ECGs of a patient or ``one`` at random. Default: ``all``.
         seed: Seed of the first repeat; later repeats use ``seed + 1``, ``seed + 2``, ...
             Default: 0.

@@ -38,7 +38,8 @@ def make_splits(settings: TrainSettings, inputs: Inputs) -> Splits:
         The cohorts.
 
     Raises:
-        UserError: There are too few patients, or the folds are invalid.
+        UserError: There are too few patients, the folds are invalid, or `settings` has both folds
+            and a number of patients.
     """
     patient_id = as_ids(inputs.labels["patient_id"])
     seeds = range(settings.seed, settings.seed + settings.repeats)
@@ -105,6 +106,6 @@ def _describe_folds(assignment: FoldAssignment, inputs: Inputs) -> tuple[str, ..
         # Records without embeddings are counted only in `unused`.
         other = f"; {unused:,} records of {name} are in other folds" if unused else ""
         notes.append(
-            f"{without_fold:,} records of the cohort are in none of the selected folds{other}."
+            f"{without_fold:,} records with embeddings are in none of the selected folds{other}."
         )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Training loop for stacked FFNs. Each group has its own records, and each FFN stops early."""
+"""Training loop for stacked FFNs. Each group has its own records, each FFN its early stopping."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ VALIDATION_BATCH_SIZE = 1024
 """Validation records per group and batch."""
 
 EPOCH_STEPS = 25
-"""Batches of an epoch that are not limited to a share of the training records."""
+"""Maximum number of batches in an epoch that uses all training records; see `count_steps`."""
 
 EPOCHS_PER_PASS = 10
-"""Epochs per pass over the training records, if each has at least `EPOCH_STEPS` batches."""
+"""Epochs that together have as many batches as one pass over many training records."""
 
 PADDING = -1
 """Row index of padding, used where groups have different numbers of records."""
@@ -36,7 +36,7 @@ BuildLossFunction = Callable[[StackedFFN, StackPart], LossFunction]
 
 @dataclass(frozen=True)
 class Group:
-    """One group of a stack: the heads, or the gate, of all tasks of one repeat.
+    """One group of a stack: the heads, or the gate, of all tasks of one repeat or fold.
 
     Attributes:
         repeat: Index of the repeat in `StackedData`.
@@ -77,8 +77,7 @@ class Group:
             train=repeat.train if fold is None else repeat.folds[fold],
             validation=repeat.validation,
             seed=repeat.seed,
-            # Training on a fold has as many steps per epoch as training on all records, so that the
-            # FFN of a fold is updated as often in an epoch as that of all records.
+            # A fold has as many steps as all training records, so its FFNs are updated as often.
             steps=count_steps(len(repeat.train), settings.batch_size),
             learning_rate=repeat.learning_rate or settings.learning_rate,
         )
@@ -87,16 +86,16 @@ class Group:
 def count_steps(records: int, batch_size: int) -> int:
     """Return the number of batches per epoch.
 
-    A pass over many records is divided into several epochs, because FFNs often stop improving
-    during the first pass.
+    With many records, an epoch has only a part of the batches of a pass over all records, because
+    FFNs often stop improving during the first pass.
 
     Args:
         records: Number of training records.
         batch_size: Records per batch.
 
     Returns:
-        The number of batches of all records, but at most the larger of `EPOCH_STEPS` and the number
-        that divides a pass into `EPOCHS_PER_PASS` epochs.
+        The number of batches of a pass, but at most the larger of `EPOCH_STEPS` and the number of
+        batches of a pass divided by `EPOCHS_PER_PASS`.
     """
     steps = math.ceil(records / batch_size)
     return min(steps, max(EPOCH_STEPS, math.ceil(steps / EPOCHS_PER_PASS)))
@@ -114,9 +113,9 @@ def train_stack(
 
     An epoch has `Group.steps` full batches of random records per group; a group with too few
     records repeats them in a new random order. An FFN stops when its validation loss has not
-    improved for `settings.patience` epochs, and training ends when all FFNs have stopped. At the
-    end, every FFN has the parameters of its best epoch, so its result does not depend on the other
-    groups.
+    improved for `settings.patience` epochs. Training ends when all FFNs have stopped, or after
+    `settings.epochs` epochs. Every FFN then has the parameters of its best epoch, so its result
+    does not depend on the other groups.
 
     Groups and tasks are no longer computed when all of their FFNs have stopped.
 

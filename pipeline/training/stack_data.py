@@ -36,17 +36,17 @@ class StackedData:
         embedding: Features of all records, in the data type of the store.
         repeats: The repeats, unpadded.
         tasks: Names of the tasks, which are the same in all repeats.
-        rows: Row in `embedding` of each record of a repeat.
+        rows: Row in `embedding` of each record of a repeat; 0 for padding.
         encoded: Encoded labels; NaN where unknown and for padding.
         mean: Mean of each feature over a repeat's training records.
-        scale: Standard deviation of each feature over a repeat's training records.
+        scale: Standard deviation of each feature over these records; 1 for constant features.
         regression: Mask of the regression tasks.
         valid: Mask of the outputs that each task has.
         outputs: Largest number of outputs of any task.
         indicators: Label indicators of each multilabel task, by index of the task; 0 where unknown
             and for padding. `encoded` of a multilabel task is 0 where known.
-        max_bytes: Size above which outputs of a frozen layer are written to a temporary file.
-            Features are standardized in advance if they take at most half that size.
+        max_bytes: Size in bytes above which a tensor is written to a temporary file; see
+            `MappedTensor`. Features are standardized in advance if they take at most half of it.
     """
 
     embedding: Float[Tensor, "all feature"]
@@ -132,7 +132,7 @@ class StackedData:
         return self._standardize(repeats, self.rows)
 
     def select_tasks(self, tasks: Int[Tensor, " task"]) -> "StackedData":
-        """Return the data with only the labels of some tasks, given by positions in `tasks`."""
+        """Return the data with only the labels of the tasks at the given positions."""
         positions = tasks.tolist()
         if positions == list(range(len(self.tasks))):
             return self
@@ -181,7 +181,7 @@ class StackedData:
 
         Args:
             repeats: Repeat of each group.
-            rows: Indices of records within that repeat.
+            rows: Indices of records within that repeat, or `PADDING`, whose features are arbitrary.
 
         Returns:
             The features as float32.
@@ -193,7 +193,7 @@ class StackedData:
     def _standardize(
         self, repeats: Int[Tensor, " group"], rows: Int[Tensor, "group batch"]
     ) -> Float[Tensor, "group batch feature"]:
-        """Standardize rows of `embedding` with the training statistics of the given repeats."""
+        """Standardize rows of `embedding` by the statistics of repeats, and compress outliers."""
         picked = self.embedding[rows].float()
         # In place: the features of all records are large.
         picked.sub_(self.mean[repeats].unsqueeze(1)).div_(self.scale[repeats].unsqueeze(1))

@@ -119,7 +119,7 @@ def sweep(
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the stores.
-        out: Folder of the sweep.
+        out: Folder of the sweep, to which the study and the table of trials are written.
         settings: Search space, number of trials and fixed settings.
         progress: Called as ``progress(done, total)`` after each trial.
 
@@ -127,8 +127,8 @@ def sweep(
         All trials and the best settings.
 
     Raises:
-        UserError: The folder contains a different sweep, an option is invalid, stores or labels are
-            missing or invalid, or a test patient was in the pretraining data of an expert.
+        UserError: The folder is not writable or contains a different sweep, an option is invalid,
+            stores or labels are missing or invalid, or an expert was pretrained on a test patient.
         StoreError: A store is incomplete or damaged.
     """
     device = resolve_device(settings.train.device)

@@ -118,7 +118,7 @@ def tabulate_trials(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 
 def _add_defaults(text: str) -> Any:
-    """Parse a definition, with the defaults of settings that did not exist when it was written."""
+    """Parse a definition and add defaults of newer settings; return None if it is invalid."""
     defaults = json.loads(json.dumps(asdict(TrainSettings())))
     try:
         definition = json.loads(text)

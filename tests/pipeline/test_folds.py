@@ -170,7 +170,7 @@ def test_run_records_the_digest_and_counts_other_records(results: Results, table
     assert f"Split by column strat_fold of folds.csv (SHA-256 {digest[:12]})" in text
     assert "folds: validation 9; test 10; train all other folds." in text
     assert "1 records of folds.csv are not in the data set." in text
-    assert "1 records of the cohort are in none of the selected folds." in text
+    assert "1 records with embeddings are in none of the selected folds." in text
     assert "Patients are split by folds" in text
     assert "70/20/10" not in text
     assert "variation with training is given by the SD" in text

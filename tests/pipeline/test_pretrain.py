@@ -316,7 +316,8 @@ def test_sweep_rejects_or_excludes_test_patients_in_the_pretraining_data(
         sweep_once(lab, tmp_path / "same"),
     )
     assert any(
-        "because they were in the pretraining data" in note for note in excluded.summary.notes
+        "because these patients were in the pretraining data" in note
+        for note in excluded.summary.notes
     )
     validation = "Validation patients in the pretraining data of dlinear: "
     assert any(note.startswith(validation) for note in same_split.summary.notes)
@@ -343,7 +344,7 @@ def test_training_excludes_test_patients_in_the_pretraining_data(
     assert tested
     assert not tested & used
     assert (
-        "from repeat 0 (seed 2), because they were in the pretraining data"
+        "from repeat 0 (seed 2), because these patients were in the pretraining data"
         in (tmp_path / "run" / "results.md").read_text()
     )
 
