@@ -57,7 +57,8 @@ def detect_format(path: Path) -> Literal["safetensors", "torch"]:
         The format. The rest of the file may still be damaged.
 
     Raises:
-        UserError: The file is in another format. The message names it and the remedy.
+        UserError: The file is empty, not a regular file, or in another format.
+        OSError: The file does not exist or cannot be read.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is not a regular file; pass the file that contains the weights.")
@@ -100,12 +101,13 @@ def detect_format(path: Path) -> Literal["safetensors", "torch"]:
 
 def _check_zip(path: Path) -> None:
     """Raise UserError for a zip archive in another format; `torch.load` reports damaged ones."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            # torch.save does not compress. A small compressed file could expand to fill the memory.
+            compressed = [part for part in archive.infolist() if part.compress_type]
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
         return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        # torch.save does not compress. A small compressed file could expand to fill the memory.
-        compressed = [part for part in archive.infolist() if part.compress_type]
     parts = {name.partition("/")[2] for name in names} | set(names)
     if "constants.pkl" in parts:
         raise UserError(
@@ -129,7 +131,7 @@ def _check_zip(path: Path) -> None:
 def read_torch_file(path: Path, *, remedy: str) -> Any:
     """Read a torch file without executing code.
 
-    Besides tensors and plain containers, it may contain `argparse.Namespace` and numpy arrays.
+    Tensors, plain containers, `argparse.Namespace`, and numpy arrays and scalars are supported.
 
     Args:
         path: A file written by `torch.save`.
@@ -139,7 +141,8 @@ def read_torch_file(path: Path, *, remedy: str) -> Any:
         The contents, tensors on the CPU.
 
     Raises:
-        UserError: The file is damaged, or contains objects that may execute code when loaded.
+        UserError: The file is unreadable or damaged, or contains objects that may execute code when
+            loaded.
     """
     try:
         # An open file, because torch.load selects the format by the extension of a path.

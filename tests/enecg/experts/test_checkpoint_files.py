@@ -127,6 +127,11 @@ def _zip(path: Path) -> None:
         archive.writestr("weights/model.safetensors", b"")
 
 
+def _damaged_zip(path: Path) -> None:
+    torch.save({"bias": torch.zeros(3)}, path)
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x00"))
+
+
 def _tar(path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("model.pth"), io.BytesIO())
@@ -155,6 +160,7 @@ OTHER_FORMATS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (_write(b""), "is empty; download it again"),
     "gzip": (_write(gzip.compress(b"tensors")), "is a gzip archive; unpack it"),
     "zip": (_zip, r"torch.save did not write \(it contains weights/model.safetensors\); unpack it"),
+    "damaged zip": (_damaged_zip, "is not a valid torch checkpoint.*download it again"),
     "tar": (_tar, "is a tar archive; unpack it"),
     "HDF5": (_write(b"\x89HDF\r\n\x1a\n" + b"\0" * 100), "is an HDF5 file.*export"),
     "npy": (_write_array(np.save), "is a NumPy array; export"),
