@@ -1,4 +1,4 @@
-"""The interface of experts: frozen models whose spec determines their embeddings."""
+"""The interface of experts, and the base class of experts that are torch models."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
@@ -54,9 +54,10 @@ class HasNamedFeatures(Protocol):
 
 
 class FrozenExpert(nn.Module):
-    """A torch model as an expert: its pooled states, and each lead's mean and scale in mV.
+    """Base class of experts that are torch models; subclasses implement `states`.
 
-    The mean and scale are appended because most models normalize their input, which removes the
+    The embedding is the pooled states, then the mean of each lead and the scale of each lead in mV
+    (`signal.mean_and_scale`), because most models normalize their input, which removes the
     amplitude. The module stays in evaluation mode and its parameters require no gradient. Gradients
     flow to the input, as saliency methods require; use `torch.inference_mode()` to disable them.
 
@@ -84,7 +85,7 @@ class FrozenExpert(nn.Module):
             ecg: ECGs; see `Expert.embed`.
 
         Returns:
-            The states; a series is a lead, or a segment of the record.
+            The states; a series is a lead, a segment of the record, or the whole record.
         """
         raise NotImplementedError
 
@@ -107,7 +108,7 @@ def build_seeded(make: Callable[[], Model], seed: int) -> Model:
         seed: Seed of the weights.
 
     Returns:
-        The model. The global random state does not change.
+        The model. The global random state of the CPU does not change; other devices are seeded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

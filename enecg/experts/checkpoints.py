@@ -40,8 +40,9 @@ class Checkpoint:
     """The contents of a checkpoint.
 
     Attributes:
-        tensors: The tensors by key, without the prefixes of wrappers.
-        config: Hyperparameters that training code saved with them; empty if there are none.
+        tensors: The tensors by key, without the names that wrappers add to keys.
+        config: Hyperparameters that training code saved with the tensors, or the metadata of a
+            safetensors file (strings); empty if there are none.
     """
 
     tensors: dict[str, Tensor]
@@ -58,10 +59,11 @@ def open_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
             over the usual ones.
 
     Returns:
-        Its tensors and hyperparameters.
+        The tensors and hyperparameters.
 
     Raises:
-        UserError: The file is damaged, contains no state dict or several, or would execute code.
+        UserError: The file is damaged or in another format, contains no state dict or several, or
+            would execute code.
     """
     if detect_format(path) == "safetensors":
         try:
@@ -123,14 +125,14 @@ def _all_start_with(prefix: str, keys: Collection[str]) -> bool:
 
 
 def remove_wrappers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Remove the prefixes that wrappers such as DataParallel add to keys, and log them.
+    """Remove the names that wrappers such as DataParallel add to keys, and log them.
 
     Args:
         tensors: Tensors by key.
         path: The checkpoint, for the log line.
 
     Returns:
-        Tensors by the keys of the wrapped model.
+        Tensors by the keys of the wrapped model; `tensors` itself if two keys would become equal.
     """
     removed = [found[0] for key in tensors if (found := _WRAPPERS.search(key))]
     renamed = {_WRAPPERS.sub("", key): tensor for key, tensor in tensors.items()}
@@ -154,10 +156,12 @@ def read_config(path: Path) -> dict[str, Any]:
         Its values by key.
 
     Raises:
-        UserError: The file is unreadable or contains no JSON object.
+        UserError: The file is missing, unreadable, too large, or contains no JSON object.
     """
     if path.exists() and (not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES):
-        raise UserError(f"{path} is not a regular file, or is too large; download it again.")
+        raise UserError(
+            f"{path} is not a regular file of at most {MAX_CONFIG_BYTES} bytes; download it again."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -242,7 +246,10 @@ def match_keys(
         if keys
     ]
     if problems:
-        raise UserError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}.")
+        raise UserError(
+            f"{path} does not fit {type(model).__name__}: {', '.join(problems)}; use a checkpoint "
+            "of this model."
+        )
     return {own_keys[name]: tensor.to(expected[name].dtype) for name, tensor in given.items()}
 
 
@@ -267,7 +274,7 @@ def load_strict(
             message names the first three of each, as in the checkpoint.
     """
     given = match_keys(model, tensors, path, unused, published_name)
-    # Values may also exceed the range of the model's data type.
+    # Checked after the conversion, because values may exceed the range of the model's data type.
     check_finite({published_name(key): tensor for key, tensor in given.items()}, path)
     model.load_state_dict(given)
 
@@ -277,11 +284,11 @@ def build_strict(
 ) -> Model:
     """Build a model whose sizes were inferred from a checkpoint, and load the checkpoint.
 
-    Keys and shapes are compared before the model is allocated, so that a damaged checkpoint cannot
-    cause larger allocations than a valid one of its size.
+    Keys and shapes are compared before the model is allocated, so that sizes inferred from a
+    damaged checkpoint cannot exhaust the memory.
 
     Args:
-        make: Builds the model.
+        make: Builds the model; called twice, first with the meta device as default.
         tensors: The checkpoint's tensors by key.
         path: The checkpoint, for error messages.
         unused: Prefixes of checkpoint keys that the embedding does not need.

@@ -15,7 +15,7 @@ SMALL_FILE_BYTES = 64 << 20
 
 
 def model_sha256(model: "nn.Module") -> str:
-    """Compute the SHA-256 of a state dict: names, dtypes, shapes and bytes, sorted by name."""
+    """Compute the hexadecimal SHA-256 of a state dict: names, dtypes, shapes and values."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -26,8 +26,9 @@ def model_sha256(model: "nn.Module") -> str:
 def file_sha256(path: Path) -> str:
     """Compute the hexadecimal SHA-256 of a file.
 
-    The digest of a large file is cached until its size, inode, modification time or status change
-    time (ctime) changes. A user can restore the modification time, but not the ctime.
+    The digest of a file larger than `SMALL_FILE_BYTES` is cached below `XDG_CACHE_HOME` (default:
+    `~/.cache`) until the file's size, inode, modification time or status change time (ctime)
+    changes. A user can restore the modification time, but not the ctime.
 
     Args:
         path: The file.
@@ -55,7 +56,7 @@ def _compute_sha256(path: Path) -> str:
 
 
 def _cache_file(path: Path) -> Path:
-    """Return the file of the digest of `path`; one for each, since processes write concurrently."""
+    """Return the cache file of a path; each has its own, because processes write concurrently."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = hashlib.sha256(os.fsencode(path)).hexdigest()
     return Path(base) / "enecg" / "sha256" / f"{name[:32]}.json"

@@ -1,7 +1,7 @@
 """DLinear (Zeng et al., AAAI 2023, arXiv 2205.13504): one linear layer each for trend and season.
 
 Parameter names are those of thuml/Time-Series-Library, `models/DLinear.py`, so that its checkpoints
-can be loaded. Their layers are shared by all leads, or there is one per lead (`individual=True`).
+can be loaded. All leads share the layers, or each lead has its own (`individual=True`).
 """
 
 import re
@@ -24,7 +24,7 @@ from enecg.experts.weights import Weights
 from enecg.signal import moving_average, standardize
 
 FORECAST_STEPS = 96
-"""The shortest long-term forecast of the Time-Series-Library."""
+"""Default number of forecast steps: the shortest long-term forecast of the Time-Series-Library."""
 
 
 class DLinear(nn.Module):
@@ -83,7 +83,7 @@ def _prepare(ecg: Float[Tensor, "batch 12 5000"]) -> Float[Tensor, "batch 12 500
 
 
 class DLinearExpert(FrozenExpert):
-    """Both branches of each lead as a single token, since a forecast is not a state sequence."""
+    """DLinear as an expert, with one token per lead: the concatenated outputs of both branches."""
 
     model: DLinear
 

@@ -50,8 +50,7 @@ class EcgFm(nn.Module):
         )
         self.architecture = architecture
         self.feature_extractor: nn.ModuleList = wav2vec2.Wav2Vec2FeatureEncoder(config).conv_layers
-        # transformers assumes one input channel; only the first layer depends on the number of
-        # input channels.
+        # transformers assumes one input channel. Only the first layer depends on this number.
         self.feature_extractor[0].conv = nn.Conv1d(
             len(LEADS), channels[0], kernels[0], strides[0], bias=False
         )
@@ -92,8 +91,8 @@ def standardize_leads(ecg: Float[Tensor, "batch 12 time"]) -> Float[Tensor, "bat
 class EcgFmExpert(FrozenExpert):
     """The last layer's states of each 5 s segment, one token per 16 samples (32 ms).
 
-    The mean over tokens equals the pooling of the source, which averages over nonzero states: only
-    padding is zero there, and records are not padded here.
+    The mean over tokens equals the pooling of fairseq-signals, which averages over nonzero states:
+    only those of padding are zero, and records are not padded here.
     """
 
     model: EcgFm

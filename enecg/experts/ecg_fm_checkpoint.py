@@ -47,7 +47,7 @@ _REQUIRED = {
     "normalize": False,
     "filter": False,
 }
-"""Values of the cfg that `EcgFm` implements, which are also the defaults."""
+"""Values of the cfg that `EcgFm` implements, which are assumed for missing keys."""
 
 _PUBLISHED_NAMES = (
     (r"^feature_extractor\.(\d+)\.conv", r"feature_extractor.conv_layers.\1.0"),
@@ -73,7 +73,7 @@ _FINE_TUNED_ENCODER = ("encoder.feature_extractor.", "encoder.encoder.")
 _FINE_TUNED_HEAD = ("proj.",)
 
 _MAX_LAYERS = 1000
-"""Maximum number of convolutional layers in a cfg; ECG-FM has four."""
+"""Maximum length of a repeated list of convolutional layers; ECG-FM has four layers."""
 
 
 def published_name(key: str) -> str:
@@ -96,17 +96,18 @@ def read_ecg_fm_checkpoint(
         prefixes of keys that the encoder does not use.
 
     Raises:
-        UserError: The file is damaged, would execute code, or describes another model.
+        UserError: The file is damaged or in another format, would execute code, or describes
+            another model.
     """
     form = "a fairseq-signals checkpoint with the keys cfg and model"
     if detect_format(path) == "safetensors":
-        raise UserError(f"{path} contains only tensors; ECG-FM requires {form}.")
+        raise UserError(f"{path} contains only tensors and no sizes of the model; use {form}.")
     state = read_torch_file(
         path,
         remedy="convert its cfg to dictionaries with OmegaConf.to_container, and save it again",
     )
     if not isinstance(state, dict) or not {"cfg", "model"} <= state.keys():
-        raise UserError(f"{path} is not {form}; the sizes of ECG-FM are read from its cfg.")
+        raise UserError(f"{path} is not {form}; use the file that fairseq-signals saved.")
     if not isinstance(state["cfg"], Mapping):
         found = "None" if state["cfg"] is None else f"a {type(state['cfg']).__name__}"
         old = " (it has the key args of older fairseq versions)" if state.get("args") else ""
@@ -116,7 +117,10 @@ def read_ecg_fm_checkpoint(
         )
     tensors = state["model"]
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise UserError(f"{path} is not {form}: its model is not a dictionary of tensors.")
+        raise UserError(
+            f"{path}: its model is not a dictionary of tensors; use the file that fairseq-signals "
+            "saved."
+        )
     tensors = remove_wrappers(dict(tensors), path)
     unused = _PRETRAINING
     if any(key.startswith(_FINE_TUNED_ENCODER) for key in tensors):
@@ -188,7 +192,7 @@ def parse_convolutions(text: object) -> tuple[tuple[int, int, int], ...]:
         text: Lists of (channels, kernel, stride), repeated by `*` and joined by `+`.
 
     Returns:
-        The layers; empty if the text is anything else.
+        The layers; empty if the text is anything else, or a repeated list is too long.
     """
     try:
         layers = _evaluate_layers(ast.parse(str(text), mode="eval").body)

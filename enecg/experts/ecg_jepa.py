@@ -124,8 +124,8 @@ class EcgJepa(nn.Module):
     def forward(self, leads: Float[Tensor, "batch lead time"]) -> Float[Tensor, "batch token size"]:
         """Compute the normalized states of the last layer.
 
-        A patch attends to the patches of its lead and to those at the same time. The positions are
-        added to the states before every layer.
+        A patch attends to the patches of its lead and to those at the same time. The position
+        embeddings are added to the states before every layer.
 
         Args:
             leads: The leads `JEPA_LEADS` in mV at 250 Hz.
@@ -164,14 +164,8 @@ def _positions(size: int) -> np.ndarray:
 
 
 def _initialize(model: EcgJepa) -> EcgJepa:
-    """Draw the weights as the source does, but in float64.
-
-    Args:
-        model: A model with random weights.
-
-    Returns:
-        The model. Rounding to float32 removes the differences between CPUs.
-    """
+    """Draw the weights in place as the source does, but in float64, and return the model."""
+    # Rounding float64 values to float32 removes differences between CPUs.
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
@@ -191,7 +185,7 @@ _FIRST_LAYER = re.compile(r"encoder_blocks\.blocks\.(\d+)\.mlp\.fc1\.weight")
 
 
 def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> Architecture:
-    """Infer sizes from a checkpoint's shapes; `load_strict` reports keys that are missing."""
+    """Infer sizes from a checkpoint's shapes; `build_strict` reports keys that are missing."""
     layers = [
         tensor
         for key, tensor in tensors.items()

@@ -45,8 +45,8 @@ def read_ecgfounder_checkpoint(
 
     Returns:
         Three values: the architecture, which is inferred from tensor shapes; the tensors by key;
-        and the key prefixes that the embedding does not need. These are the classifier and the
-        batch normalizations, which the original code creates but does not use.
+        and the key prefixes that the embedding does not need: those of the classifier, and of the
+        batch normalizations that the original code creates but does not use.
 
     Raises:
         UserError: The file is damaged, would execute code, or describes another model.
@@ -79,12 +79,12 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> Architecture:
             stages.setdefault(int(found[1]), []).append(tensor)
     if not stages or first is None or first.ndim != 3 or not first.numel():
         # The keys are missing. With the published sizes, loading fails with an error that names
-        # missing keys; see `load_strict`.
+        # missing keys; see `build_strict`.
         return Architecture()
     if first.shape[1] != len(LEADS):
         raise UserError(
-            f"{path} is an ECGFounder for {first.shape[1]} leads; use the one for {len(LEADS)} "
-            f"leads, {PUBLISHED_FILE}."
+            f"{path} is an ECGFounder whose number of leads is {first.shape[1]}; use the one for "
+            f"{len(LEADS)} leads, {PUBLISHED_FILE}."
         )
     grouped = [stages[stage][0] for stage in sorted(stages)]
     architecture = Architecture(

@@ -11,7 +11,7 @@ class Filtering:
         notch_hz: Center of the notch filter in Hz.
         notch_quality: Quality factor of the notch filter: its center divided by its width.
         band_hz: Corner frequencies of the Butterworth band-pass filter in Hz.
-        band_order: Order of each edge of the band-pass filter.
+        band_order: Order of each edge of the band-pass filter, which runs forward and backward.
         baseline_steps: Window of the running median that is subtracted, in samples; odd.
     """
 

@@ -22,7 +22,7 @@ from enecg.experts.weights import Weights
 from enecg.signal import resample
 
 _MAX_SIZE = 10**6
-"""Maximum of the other numbers in config.json."""
+"""Maximum of the numbers in config.json that `_MAX_SIZES` does not list."""
 _MAX_SIZES = {
     **{name: 4 * max(sizes[name] for sizes in T5_SIZES.values()) for name in T5_SIZES["large"]},
     **{"num_decoder_layers": 96, "d_kv": 512, "vocab_size": 10**5},
@@ -84,15 +84,8 @@ def _build_model(config: dict[str, Any]) -> nn.Module:
 
 
 def _initialize(model: nn.Module) -> nn.Module:
-    """Reinitialize the tensors whose last bits depend on the CPU because of `exp` and QR.
-
-    Args:
-        model: A MOMENT with random weights.
-
-    Returns:
-        The model. Its tensors are computed in float64, so that the differences between CPUs vanish
-        when they are rounded to float32.
-    """
+    """Reinitialize the tensors whose last bits depend on the CPU because of `exp` and QR."""
+    # Rounding float64 values to float32 removes differences between CPUs.
     embedding: Any = model.patch_embedding
     weight = torch.empty_like(embedding.value_embedding.weight, dtype=torch.float64)
     # The gain is momentfm's default.
@@ -124,7 +117,7 @@ class MomentExpert(FrozenExpert):
 
 
 def _read_config(path: Path, size: str) -> dict[str, Any]:
-    """Read the config.json next to the weights; default to the published one of this size."""
+    """Read the config.json next to the weights; missing keys get the published values."""
     file = path.parent / "config.json"
     if not file.exists():
         return _default_config(size)
@@ -147,7 +140,7 @@ def _read_config(path: Path, size: str) -> dict[str, Any]:
     if width != expected:
         raise UserError(
             f"{file} describes a MOMENT of width {width}, but MOMENT-1-{size} has {expected}; "
-            "select the expert of that size."
+            "select the expert that matches the weights."
         )
     return config
 

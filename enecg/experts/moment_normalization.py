@@ -9,7 +9,7 @@ from torch import Tensor
 class DifferentiableRevIN(RevIN):  # type: ignore[misc]
     """momentfm's RevIN without detaching the mean and the deviation; it computes the same values.
 
-    With constant statistics, gradients to the input would not be those of the function that the
+    With detached statistics, gradients to the input would not be those of the function that the
     model computes, and attributions would not sum to the change in its output. The gradient through
     the deviation of a constant series, which is infinite, is 0 here.
     """

@@ -18,11 +18,11 @@ from enecg.experts.settings import ExpertSetting
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How to pretrain the model of an expert.
+    """Functions and sizes for the pretraining of an expert's model.
 
     Attributes:
-        sizes: Sizes of the model that a user may choose, in the order of the arguments of `make`.
-            Those that are also settings of the expert are written into the checkpoint.
+        sizes: Sizes of the model that a user may choose, which are the arguments of `make`. Those
+            that are also settings of the expert are written into the checkpoint.
         prepare: Converts the input of `Expert.embed` to the input of the model, in which each lead
             has mean 0 and variance 1.
         make: `make(**sizes)` builds the model with weights drawn from torch's global generator.
@@ -47,7 +47,7 @@ def draw_mask(
 
     Args:
         shape: Records, leads and samples per lead.
-        ratio: Range from which the masked fraction of each record is drawn uniformly.
+        ratio: Range from which the expected masked fraction of each record is drawn uniformly.
         length: Consecutive samples of a lead that are masked together.
         generator: Source of the random numbers, on the CPU.
 
@@ -71,7 +71,7 @@ def squared_errors(
 
     Args:
         model: The model, as built by `reconstruction.make`.
-        reconstruction: How the model reconstructs.
+        reconstruction: The functions of the model.
         series: Standardized leads.
         mask: True for masked samples.
 

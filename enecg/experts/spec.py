@@ -8,8 +8,8 @@ from enecg.experts.preprocessing import Preprocessing
 from enecg.pretraining import Pretraining
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-"""Number formats of the model's computation, as torch names them. Signal processing and pooling are
-always float32."""
+"""Number formats of matrix products and convolutions of the model, as torch names them. Signal
+processing and pooling are not in a lower precision than float32."""
 
 
 @dataclass(frozen=True)

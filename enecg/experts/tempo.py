@@ -172,7 +172,8 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         Tensors with the parameter names of `Tempo`.
 
     Raises:
-        UserError: A LoRA update contains values that are not finite, or does not fit its weight.
+        UserError: A LoRA update or its weight contains values that are not finite, or they do not
+            fit.
     """
     # Keys below `base_model.model.` depend on the version of peft: `c_attn.lora_A.weight` is
     # `c_attn.lora_A.default.weight` since 0.3, `c_attn.weight` is `c_attn.base_layer.weight` since
@@ -240,7 +241,7 @@ def _check_config(path: Path, model: Tempo) -> None:
     for key, value in expected.items():
         if given.get(key, value) != value:
             raise UserError(
-                f"{file} has {key} = {given[key]}, but {path.name} next to it has {key} = {value}; "
+                f"{file} has {key} = {given[key]}, but {path.name} requires {key} = {value}; "
                 "replace config.json with that of the checkpoint, or remove it."
             )
 

@@ -35,7 +35,7 @@ class Inception(nn.Module):
     def forward(
         self, image: Float[Tensor, "batch in row column"]
     ) -> Float[Tensor, "batch out row column"]:
-        """Compute the mean of the convolutions as one, with the mean of the centered kernels."""
+        """Compute the mean as one convolution, with the mean of the zero-padded kernels."""
         widest = len(self.kernels) - 1
         weight = torch.stack(
             [
@@ -56,7 +56,7 @@ class Inception(nn.Module):
 
 
 class TimesBlock(nn.Module):
-    """Convolutions on series folded by their strongest periods, summed with weights by strength.
+    """Convolutions on series folded by the strongest periods, weighted by strength, and a shortcut.
 
     Args:
         model_size: Features of the states.

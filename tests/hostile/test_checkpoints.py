@@ -51,5 +51,5 @@ def test_irregular_configuration_is_rejected(kind: str, tmp_path: Path):
     else:
         config.write_bytes(b"")
         os.truncate(config, 1 << 30)
-    with pytest.raises(UserError, match="is not a regular file, or is too large"):
+    with pytest.raises(UserError, match="is not a regular file of at most 1048576 bytes"):
         build(tmp_path)

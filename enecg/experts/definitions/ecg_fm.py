@@ -7,7 +7,7 @@ from enecg.experts.pretraining_data import CHALLENGE_2021, MIMIC_IV_ECG
 from enecg.experts.weights import HubFile
 
 SEGMENT_SECONDS = 5
-"""The length that ECG-FM was trained on, into which fairseq-signals cuts records."""
+"""Length of the segments that fairseq-signals cuts from records to train ECG-FM."""
 SEGMENTS = SAMPLES // (SEGMENT_SECONDS * SAMPLE_RATE_HZ)
 """Number of segments per record."""
 
@@ -21,7 +21,7 @@ ECG_FM = ExpertDefinition(
         normalization="zscore-record",
     ),
     pooling="mean-std",
-    # `segments` is excluded: it averages over series, here the two halves of the record.
+    # `segments` is excluded: it would average quarters of the two halves of a record.
     poolings=("mean", "mean-std", "per-series", "per-series-mean-std"),
     license="MIT",
     source="arXiv 2408.05178",

@@ -11,7 +11,7 @@ PUBLISHED_FILE = "12_lead_ECGFounder.pth"
 FILTERING = Filtering(
     notch_hz=50.0, notch_quality=30.0, band_hz=(0.67, 40.0), band_order=4, baseline_steps=201
 )
-"""The filters of the source, `util.py`, with which its weights were trained."""
+"""The filters of `filter_bandpass` in the published code, `util.py`."""
 
 ECGFOUNDER = ExpertDefinition(
     name="ecgfounder",

@@ -7,7 +7,7 @@ from enecg.experts.pretraining_data import TIME_SERIES_PILE
 from enecg.experts.weights import HubFile
 
 STEPS = 512
-"""The length that MOMENT was pretrained on; 10 s at 51.2 Hz."""
+"""Samples per series in pretraining, here 10 s at 51.2 Hz or a window of 2.5 s at 204.8 Hz."""
 
 WINDOWS = 4
 """Number of windows of 2.5 s in the `-windows` experts."""

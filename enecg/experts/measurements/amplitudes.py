@@ -87,7 +87,7 @@ def measure_non_qrs_waves(waves: BeatWaves) -> NonQrsWaves:
         waves: The waves of average beats.
 
     Returns:
-        The measurements in all twelve leads.
+        The measurements in all twelve leads; arbitrary where a wave was not found.
     """
     leads, qrs, p = waves.leads, waves.qrs, waves.p
     length = leads.shape[-1]

@@ -23,8 +23,8 @@ class Analysis:
     """Intermediate results of the measurement of a batch.
 
     Attributes:
-        leads: Independent leads in mV, without pacemaker spikes.
-        spikes: Number of removed spikes per record.
+        leads: Independent leads in mV, without pacemaker spikes; see `remove_spikes`.
+        spikes: Number of spikes per record, including those that were kept.
         filtered: The filtered leads.
         noise: Noise of the leads.
         envelope: The detection envelope.

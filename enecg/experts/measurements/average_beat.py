@@ -1,4 +1,4 @@
-"""Average beat of the dominant shape of each record."""
+"""Average of the beats that have the dominant shape of their record."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,12 +23,12 @@ class AverageBeat:
 
     Attributes:
         leads: Average beats in mV; the fiducial point is sample `BEFORE`. Zeros without beats.
-        windows: The averaged beats, one per beat, for measures of their consistency.
-        record: Row of the record in the batch, one per averaged beat.
+        windows: The single beats that were averaged, in mV.
+        record: Row in the batch of the record of each averaged beat.
         used: Number of averaged beats per record.
         dominant: Share of the record's beats that have the dominant shape.
-        previous_s: Typical interval in s from the previous beat to an averaged one.
-        next_s: Typical interval in s from an averaged beat to the next one.
+        previous_s: Typical interval in s from the previous beat to an averaged one; 1 if unknown.
+        next_s: Typical interval in s from an averaged beat to the next one; 1 if unknown.
     """
 
     leads: Float32[np.ndarray, "record lead window"]
@@ -43,8 +43,8 @@ class AverageBeat:
 def make_average_beat(clean: Float32[np.ndarray, "record lead time"], beats: Beats) -> AverageBeat:
     """Average the beats of the dominant shape.
 
-    Beats whose window lies within the record are used. A record without such a beat uses all beats
-    of the dominant shape, with the first or last sample repeated beyond the ends.
+    Only beats whose window lies within the record are used. If a record has none, all its beats of
+    the dominant shape are used, with the first or last sample repeated beyond the ends.
 
     Args:
         clean: Filtered leads in mV at 500 Hz.
@@ -83,10 +83,7 @@ def make_average_beat(clean: Float32[np.ndarray, "record lead time"], beats: Bea
 def _typical_interval(
     beats: Beats, chosen: Bool[np.ndarray, " beat"], side: Literal[0, 1]
 ) -> Float64[np.ndarray, " record"]:
-    """Return the typical interval before (0) or after (1) the chosen beats, 1 s if there is none.
-
-    With ectopic beats, it differs from the median RR interval.
-    """
+    """Return the typical interval before (0) or after (1) the chosen beats; 1 s if none exists."""
     interval_s = np.diff(beats.position) / SAMPLE_RATE_HZ
     same = np.diff(beats.record) == 0
     usable = np.flatnonzero(same & (chosen[:-1] if side else chosen[1:]))

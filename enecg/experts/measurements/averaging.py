@@ -20,11 +20,11 @@ def average_beats(
 ) -> Float32[np.ndarray, "record feature"]:
     """Average the middle half of the sorted values of each feature, over the beats of a record.
 
-    With fewer than five beats, this is the median. The average is as robust as the median against
-    ectopic beats and artifacts, and less noisy.
+    With fewer than five beats, this is the median. The average is robust against ectopic beats and
+    artifacts, and less noisy than the median.
 
     Args:
-        windows: Samples of each beat.
+        windows: Samples or other values of each beat.
         record: Row of each beat in the batch, in ascending order.
         records: Number of records.
 

@@ -21,7 +21,7 @@ class BeatWaves:
         qrs: The QRS complex.
         t: The T wave.
         p: The P wave.
-        rr_s: Median RR interval in s.
+        rr_s: Median RR interval in s; 1 for fewer than two beats.
         has_p: Whether there is a P wave.
         has_t: Whether there is a T wave.
     """
@@ -48,7 +48,7 @@ def find_waves(
         rr_s: Median RR interval in s.
 
     Returns:
-        The waves.
+        The waves; arbitrary where they were not found.
     """
     qrs = find_qrs(average.leads, lead_weight)
     leads = average.leads - mean_between(average.leads, qrs.onset - 8, qrs.onset - 1)

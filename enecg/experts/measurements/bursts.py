@@ -9,7 +9,7 @@ _REACH = 50
 """Samples on each side of a peak: 100 ms."""
 _MIN_ROUGHNESS = 0.3
 """Roughness below which a peak is always smooth. QRS complexes have 0.02 to 0.2, and noise about 1,
-after the filter that ends at 100 Hz."""
+after the low-pass filter at 100 Hz."""
 _RATIO = 4.0
 """Largest roughness of a beat relative to that of the record's usual beats, which have the same
 background noise."""
@@ -27,9 +27,9 @@ def is_smooth(
 
     Args:
         clean: Filtered leads at 500 Hz.
-        record: Row of each peak's record.
+        record: Row of each peak's record, in ascending order.
         position: Position of each peak in samples.
-        usual: Mask of the usual beats.
+        usual: Mask of the peaks that are usual beats of their record.
 
     Returns:
         A mask of the smooth peaks.

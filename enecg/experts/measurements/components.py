@@ -12,7 +12,7 @@ class Component:
     """First principal component of a batch.
 
     Attributes:
-        signal: The leads projected onto the component, over the whole window.
+        signal: The leads projected onto the component and smoothed, over the whole window.
         second: Second singular value, relative to the first.
     """
 
@@ -30,7 +30,7 @@ def first_component(
     Args:
         leads: Leads, relative to a baseline.
         mask: Samples that determine the component.
-        smoothing: Width of the moving average that is applied to its signal, in samples.
+        smoothing: Width of the moving average that smooths the signal, in samples.
 
     Returns:
         The component. Its sign is arbitrary.

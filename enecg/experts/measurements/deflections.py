@@ -32,7 +32,7 @@ class Deflections:
         r_prime: Second positive deflection.
         r_peak_ms: Time from the QRS onset to the highest sample, in ms.
         area: Signed area between QRS onset and offset, in mV ms.
-        range: Difference between the highest and the lowest sample, in mV.
+        range: Difference between the highest and the lowest value of the samples and 0, in mV.
     """
 
     q: Float32[np.ndarray, "record lead"]
@@ -92,7 +92,7 @@ def _number_runs(
         floor: Absolute value that the samples of a run exceed.
 
     Returns:
-        Number of the run of each sample, 0 before the first one, and whether the first is negative.
+        Number of the run of each sample, 0 below the floor, and whether the first run is negative.
     """
     sign = np.where(np.abs(leads) > floor, np.sign(leads), 0).astype(np.int8)
     index = np.where(sign != 0, np.arange(leads.shape[-1], dtype=np.int16), 0)

@@ -19,7 +19,7 @@ MAX_LAG = 6
 """Largest correction of a beat's position in samples at 250 Hz: 24 ms."""
 
 _SIMILAR = 0.6
-"""Correlation of two peaks of the same shape, before they are aligned."""
+"""Correlation above which two peaks have the same shape, before they are aligned."""
 
 _STRONG, _ABOVE_NOISE = 0.42, 1.6
 """Smallest height of a beat that does not resemble the template, relative to the level and to the
@@ -162,7 +162,7 @@ def _is_in_most_leads(
     record: Int[np.ndarray, " peak"],
     envelope: Envelope,
 ) -> Bool[np.ndarray, " peak"]:
-    """Return whether leads with at least half of the weight have the energy of a usual beat."""
+    """Return whether leads with half of the weight exceed a fifth of a usual beat's energy."""
     energy = (windows**2).mean(-1)
     usual = average_beats(energy[strong], record[strong], len(envelope.leads))
     present = energy > 0.2 * usual[record]
@@ -208,10 +208,10 @@ def _align(
     Args:
         windows: Samples around each peak, `MAX_LAG` longer than the template at both ends.
         template: Template of each record.
-        record: Record of each peak.
+        record: Row of each peak's record.
 
     Returns:
-        Lag in samples, interpolated by a parabola, and correlation at the nearest whole lag.
+        Lag in samples, interpolated by a parabola, and highest correlation at a whole lag.
     """
     width = template.shape[-1]
     reference = template[record]

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 Values = Mapping[str, np.ndarray]
-"""Measured values by the name of the feature, each of shape (record,); NaN where not measurable."""
+"""Measured values by feature, each of shape (record,). Where a value could not be measured, it is
+NaN, or the feature's flag is 0."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def impute(features: Sequence[Feature], values: Values) -> Float64[np.ndarray, "
 
     Args:
         features: The features, in order.
-        values: A value for each feature, and for no other.
+        values: The values of exactly these features.
 
     Returns:
         The features of each record.

@@ -24,9 +24,10 @@ class FilteredLeads:
     """Filtered independent leads of a batch.
 
     Attributes:
-        clean: Leads in mV at 500 Hz without baseline wander, mains and noise above 100 Hz.
+        clean: Leads in mV at 500 Hz without baseline wander, mains hum and noise above 100 Hz.
         detection: Leads at 250 Hz in the band of the QRS complex.
-        spectrum: Squared magnitudes of the discrete Fourier transform of the extended leads.
+        spectrum: Squared magnitudes of the discrete Fourier transform of the leads, extended by
+            `PADDING` and unfiltered.
     """
 
     clean: Float32[np.ndarray, "record 8 time"]

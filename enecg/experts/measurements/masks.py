@@ -1,4 +1,4 @@
-"""Searches along the last axis of a batch of signals, each within its own range of samples."""
+"""Masks of samples of a batch of records: ranges, first and last true sample, and means."""
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int

@@ -46,8 +46,8 @@ def find_qrs(
 ) -> QrsComplex:
     """Find the QRS complex by its spatial velocity.
 
-    For the offset, the slope of each lead is divided by its steepest one, because the terminal part
-    of a bundle branch block is slow, and visible in few leads.
+    For the offset, the slopes of each lead are divided by the lead's steepest one, because the last
+    part of a QRS complex with bundle branch block is slow, and visible in few leads.
 
     Args:
         leads: Average beats in mV.

@@ -19,7 +19,7 @@ _PASSES = 4
 def remove_close_peaks(
     peaks: Candidates, accepted: Bool[np.ndarray, " peak"]
 ) -> Bool[np.ndarray, " peak"]:
-    """Remove the less likely one of two accepted peaks that are too close to be two beats.
+    """Remove the less likely of two accepted peaks that are too close for two beats.
 
     Args:
         peaks: Candidates of the envelope.
@@ -64,15 +64,15 @@ def _is_weak(
 def search_gaps(
     peaks: Candidates, accepted: Bool[np.ndarray, " peak"], envelope: Envelope
 ) -> Bool[np.ndarray, " peak"]:
-    """Accept the highest rejected peak within each gap that is longer than usual.
+    """Accept the highest rejected peak that may be a beat in each gap of over 1.55 usual intervals.
 
     Args:
         peaks: Candidates of the envelope.
         accepted: Mask of the peaks that are beats so far.
-        envelope: The envelope, for its noise.
+        envelope: The envelope, for its noise and level.
 
     Returns:
-        Mask of the beats.
+        Mask of the beats; unchanged for records with fewer than two intervals.
     """
     accepted = accepted.copy()
     index = np.flatnonzero(accepted)

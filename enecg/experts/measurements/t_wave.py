@@ -13,10 +13,10 @@ from enecg.experts.measurements.qrs import QrsComplex
 _FIRST = 30
 """Samples between the J point and the start of the search: 60 ms."""
 _DESCENT, _TRAPEZIUM = 80, 60
-"""Lengths in samples of the range after the peak in which the steepest descent is searched, and of
-the range after the descent in which the end is searched: 160 and 120 ms."""
+"""Numbers of samples after the peak that are searched for the steepest descent, and after the
+steepest descent that are searched for the end: 160 and 120 ms."""
 _ASCENT = 90
-"""Longest distance of the onset from the steepest ascent in samples: 180 ms."""
+"""Maximum number of samples between the onset and the steepest ascent: 180 ms."""
 _TIMES_S = (0.12, 0.20, 0.40, 0.48, 0.56)
 _WEIGHTS = (0.4, 1.0, 1.0, 0.5, 0.2)
 """Weights of the amplitude at `_TIMES_S` after the QRS onset, interpolated in between. The times
@@ -52,9 +52,9 @@ def find_t_wave(
 ) -> TWave:
     """Find the T wave in the first principal component of the leads after the QRS complex.
 
-    The end is the mean of two methods: the tangent at the steepest descent, and the largest
-    trapezium (Vázquez-Seisdedos et al., BioMedical Engineering OnLine 10:43, 2011). The onset is
-    found in the same way, mirrored in time.
+    The end is 6 ms after the mean of two estimates: by the tangent at the steepest descent, and by
+    the largest trapezium (Vázquez-Seisdedos et al., BioMedical Engineering OnLine 10:43, 2011). The
+    onset is the mean of the same estimates, mirrored in time.
 
     Args:
         leads: Average beats in mV, relative to the level before the QRS complex, and multiplied by

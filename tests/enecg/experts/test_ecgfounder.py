@@ -138,7 +138,7 @@ def test_broken_checkpoint_is_rejected(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"first_conv.conv.weight": torch.ones(8, 1, 16)}, "for 1 leads; use the one for 12 leads"),
+        ({"first_conv.conv.weight": torch.ones(8, 1, 16)}, "leads is 1; use the one for 12 leads"),
         (
             {"stage_list.1.block_list.0.bn2.num_batches_tracked": torch.tensor(7)},
             "was trained with batch normalization",
