@@ -1,7 +1,7 @@
-"""Fast checks of parameters, which report common user errors before a Prefect server starts.
+"""Checks of parameters, which report common user errors before a job or a Prefect server starts.
 
-The arguments are the parameters of the jobs. The checks are not complete, because the jobs validate
-their parameters as well. Imports are local because importing torch would delay `--help`.
+The arguments are parameters of jobs; an invalid one raises `UserError` or `StoreError`. The jobs
+validate their parameters as well. Imports are local because importing torch would delay `--help`.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions, ShortReco
 def check_dataset(
     dataset: str, records: Path | None = None, decoding: DecodeOptions = DEFAULT_OPTIONS
 ) -> None:
-    """Check that the data set can be opened and contains the selected records."""
+    """Check that the data set can be opened and contains the records listed in a file."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.datasets.selection import select_records
 
@@ -39,7 +39,7 @@ def check_experts(
     derive_leads: bool = False,
     **_: Any,
 ) -> None:
-    """Check the data set, and the names, weights, poolings and settings of the experts."""
+    """Check the data set and the options of the experts, and download missing weights."""
     from enecg.experts import ExpertOption, get_definition, parse_expert_settings
     from enecg.experts.registry import check_precision
 
@@ -64,7 +64,7 @@ def check_pretraining(
     derive_leads: bool = False,
     **_: Any,
 ) -> None:
-    """Check the data set, the selected and the excluded records, and the sizes of the model."""
+    """Check the data set, the files of selected and excluded records, and the model's sizes."""
     from pipeline.pretraining.settings import parse_sizes
 
     decoding = DecodeOptions(short_records, derive_leads)
@@ -107,7 +107,7 @@ def check_training(
     records: Path | None = None,
     **_: Any,
 ) -> None:
-    """Check the tasks, the run folder, and the base run or, without one, the stores."""
+    """Check tasks, run folder, --baselines, and the base run or else the data set and stores."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.request import StoreSelection
     from pipeline.runs.base_run import open_base
@@ -152,7 +152,7 @@ def check_sweep(
     derive_leads: bool = False,
     **parameters: Any,
 ) -> None:
-    """Check the search space, the tasks, and that stores exist for every pooling."""
+    """Check the search space, the tasks, the data set, and that stores exist for every pooling."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.request import StoreSelection
     from pipeline.training.cache import open_cache
@@ -177,7 +177,7 @@ def check_labels(
     scheduler: str | None = None,
     **rules: Any,
 ) -> None:
-    """Check the label rules, the data set, the `hosp` folder and the output file."""
+    """Check the label rules, the data set and `hosp`, and create the folder of the output file."""
     from pipeline.datasets.mimic_tables.labels import check_hosp
     from pipeline.labels.parquet_file import prepare_folder
 
@@ -194,6 +194,6 @@ def check_refresh(
     labels: Path | None = None,
     **parameters: Any,
 ) -> None:
-    """Check the tasks and the experts."""
+    """Check the tasks, the data set and the experts; see `check_experts`."""
     check_tasks(tasks, own_tasks, labels)
     check_experts(**parameters)

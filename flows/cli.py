@@ -26,7 +26,7 @@ JOBS = {
 
 COMMANDS = {
     "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
-    "predict": ("flows.predict:predict", "Predict ECGs with a run, from their waveforms."),
+    "predict": ("flows.predict:predict", "Predict the tasks of a run from the waveforms of ECGs."),
     "explain": (
         "flows.explain:explain",
         "Show which waves of an ECG a run's outputs depend on.\n\nContributions of samples are "
@@ -40,10 +40,10 @@ COMMANDS = {
     ),
     "data": ("flows.data:app", "Check the signals of a data set."),
     "store": ("flows.store:app", "List, show, map, verify, repair, clean up and copy stores."),
-    "table": ("flows.runs:table", "Print a run's results in the layout of a table of the paper."),
+    "table": ("flows.runs:table", "Print a table of a run, in the paper or on its results page."),
     "runs": ("flows.runs:app", "List, show, compare, export and serve runs, and draw their pages."),
 }
-"""Import path and help text of each other command, by name."""
+"""Import path and help text of other commands, by name."""
 
 
 def _format_default(value: Any) -> str | None:
@@ -58,7 +58,7 @@ def job_app(name: str, module: str) -> App:
 
     Args:
         name: Name of the app.
-        module: Module that contains the commands; it is imported only when one of them is called.
+        module: Module of the commands; imported only to run one of them or to show its help.
 
     Returns:
         The app.
@@ -82,7 +82,7 @@ def enecg() -> App:
     app.version_flags = ["--version"]
     app.version = lambda: version("enecg")
     for name, (path, text) in COMMANDS.items():
-        # cyclopts accepts no options here for a command that is an app.
+        # cyclopts accepts only a name and a help text for the import path of an app.
         options = {} if path.endswith(":app") else {"help_epilogue": example(name)}
         app.command(path, name=name, help=text, **options)
     app.command(synthesize, help_epilogue=example("synthesize"))
@@ -97,7 +97,7 @@ def synthesize(
     patients: Annotated[int, *p.number("Number of patients.", p.DATA, ge=1)] = 200,
     seed: p.Seed = 0,
 ) -> None:
-    """Write a synthetic data set in MIMIC-IV-ECG's layout, whose signals depend on the labels."""
+    """Write a synthetic data set in MIMIC-IV-ECG's layout. Its signals depend on its labels."""
     from flows.progress import progress_bar
     from pipeline.synthetic.synthesize import synthesize as write
 

@@ -63,14 +63,14 @@ def check(
         ),
     ] = None,
 ) -> int:
-    """Count unreadable records by reason and suspicious records by finding.
+    """Count unreadable records by reason, and records with findings by finding.
 
     Returns:
-        Exit code 1 if more than --at-most percent of the records are unreadable or suspicious,
-        else 0.
+        Exit code 1 if more than --at-most percent of the checked records are unreadable or have
+        findings (with --only, have one of the named reasons and findings), else 0.
 
     Raises:
-        UserError: A finding in --only does not exist, or the data set is invalid or has no records.
+        UserError: An option or the data set is invalid, or the data set has no records.
     """
     # Imported here because `--help` should not wait for pandas and scipy.
     import numpy as np
@@ -117,9 +117,10 @@ def check(
     share = report.percent(report.selected)
     if at_most is None or share <= at_most:
         return ExitCode.OK
+    found = "findings named in --only" if selected_findings else "findings or are unreadable"
     log_to_stderr(
-        f"{share:.3g} % of the records are unreadable or have findings, more than the "
-        f"{at_most:g} % allowed by --at-most."
+        f"{share:.3g} % of the records have {found}, more than the {at_most:g} % allowed by "
+        "--at-most."
     )
     return ExitCode.ISSUES_FOUND
 

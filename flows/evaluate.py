@@ -24,10 +24,10 @@ def evaluate(
 ) -> None:
     """Evaluate a run on patients that it was not trained on, from the same or another data set.
 
-    The store must contain embeddings of this data set by the run's experts with the same weights.
+    The store must contain embeddings of the data set by the run's experts with the run's options.
     With --folds, only the records of the test folds are evaluated.
     """
-    # Checked before the imports because a wrong folder should not wait for torch.
+    # Report a wrong folder before the slow import of torch.
     from pipeline.runs.results import check_run_folder
 
     check_run_folder(run.expanduser())

@@ -12,9 +12,9 @@ app: App = App(name="experts", help_epilogue=example("experts"))
 
 @app.default
 def show() -> None:
-    """List the experts with embedding size, parameters, license, source, input, pooling, weights.
+    """List the experts with sizes, license, source, input, poolings and published weights.
 
-    For published weights, also print whether they are downloaded and the data they were trained on.
+    Also print whether the weights are downloaded, and the data that they were trained on.
     """
     # Imported here because `--help` should not wait for torch.
     from enecg.errors import UserError
@@ -51,7 +51,7 @@ def fetch(
     """Download the published weights of experts from the hub, and print their paths.
 
     Raises:
-        UserError: No expert is named, or an expert has no weights or no published weights.
+        UserError: No expert is named, one is unknown, or its weights cannot be downloaded.
     """
     from enecg.errors import UserError
     from enecg.experts import get_definition
@@ -62,6 +62,6 @@ def fetch(
         )
     for definition in [get_definition(name) for name in experts]:
         if not definition.has_weights:
-            raise UserError(f"{definition.name} has no weights, so there is nothing to download.")
+            raise UserError(f"{definition.name} has no weights to download; omit it.")
         weights = definition.find_weights("published")
         print_text(f"{definition.name}: {weights.path}")

@@ -56,7 +56,7 @@ def explain(
     Returns:
         Exit code 1 if a named record was refused, or no record could be explained, else 0.
     """
-    # Checked before the imports because a wrong folder should not wait for torch.
+    # Report a wrong folder before the slow import of torch.
     from pipeline.runs.results import check_run_folder
 
     check_run_folder(run.expanduser())

@@ -1,4 +1,4 @@
-"""Records without an embedding in the stores of an extraction."""
+"""Failed records of stores: records with the reason of a failure instead of an embedding."""
 
 import csv
 import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stores.embeddings import EmbeddingStore
 
 FOLDER = "failed-records"
-"""Subfolder of the lists in the folder that `enecg runs serve` serves."""
+"""Subfolder of lists of failed records in the folder that `enecg runs serve` serves."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class FailedRecord:
     Attributes:
         record_id: Id of the record.
         expert: Expert of the store.
-        reason: Reason code, one of the store's flags.
-        detail: A message that names the file or the value; empty for failures of earlier runs.
+        reason: Reason code, one of the store's flags; ``status_N`` for a status N without a flag.
+        detail: A message that names the file or the value; empty if the run's summary has none.
     """
 
     record_id: int | str
@@ -51,7 +51,7 @@ def list_failed(
 
     Args:
         stores: The stores.
-        failures: Failures of this run, whose details are added.
+        failures: Failures of this run with their details.
 
     Returns:
         The failed records, by store and row.

@@ -1,4 +1,4 @@
-"""An example for the help of each command."""
+"""Examples for the help of the commands."""
 
 EXAMPLES = {
     "extract": "--dataset mimic-iv-ecg:data/demo --store stores --experts dlinear,timesnet "
@@ -39,24 +39,24 @@ EXAMPLES = {
     "runs show": "runs/demo",
     "--print-completion": "bash",
 }
-"""Arguments by command."""
+"""Arguments of the example, by command."""
 
 EXIT_CODES = {
     "predict": "Exit code 1 if a record is refused. Research use only; not a medical device.",
     "doctor": "Exit code 1 if a check failed.",
 }
-"""Text below the example of a command."""
+"""Text below the example, by command."""
 
 
 def example(command: str, program: str = "enecg") -> str:
     """Return the text below the help of a command.
 
     Args:
-        command: Name of the command, and of the command below it, such as ``"store ls"``.
-        program: Program that has the command.
+        command: Name of the command, with that of its subcommand, such as ``"store ls"``.
+        program: Name of the program, ``enecg`` or ``prefect run``.
 
     Returns:
-        The example, and the meaning of the exit code where it is not obvious.
+        The example, and the command's text in `EXIT_CODES`, if any.
     """
     words = (program, command, EXAMPLES[command])
     text = f"Example: {' '.join(word for word in words if word)}"

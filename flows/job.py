@@ -24,8 +24,8 @@ class Artifact:
     """Subject and description of an artifact in Prefect's UI.
 
     Attributes:
-        subject: Store, run folder or file. Later artifacts of the same kind and subject are new
-            versions of one artifact.
+        subject: Name of a store, run folder or file. Later artifacts of the same kind and subject
+            are new versions of one artifact.
         description: Description in Markdown.
     """
 
@@ -34,7 +34,7 @@ class Artifact:
 
 
 class Job(Protocol):
-    """Environment of a running job: reports and executes its steps."""
+    """Environment of a running job, which runs its steps and reports its progress and results."""
 
     def log(self, line: str) -> None:
         """Report one line of text."""
@@ -101,14 +101,14 @@ class Job(Protocol):
             The result of the function.
 
         Raises:
-            UserError: `stopped` was set before an attempt.
+            UserError: `stopped` was set before an attempt. Errors of the last attempt propagate.
         """
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
         """Run another job as a part of this one.
 
         Args:
-            job: The job.
+            job: A function in `flows.jobs`.
             *args: Arguments of the job.
             **kwargs: Keyword arguments of the job.
 

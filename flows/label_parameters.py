@@ -1,4 +1,4 @@
-"""Parameters of the label step; the defaults are those of `LabelRules`."""
+"""Parameters of the label step. The defaults in `flows.jobs.label` are those of `LabelRules`."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -25,7 +25,7 @@ def page_link(file: Path, environ: Mapping[str, str]) -> str | None:
         environ: Environment variables.
 
     Returns:
-        The URL, or None if the file is not in the folder that is served.
+        The URL, or None if no folder is served or the file is not in it.
     """
     folder = served_folder(environ)
     if folder is None:

@@ -81,14 +81,14 @@ Dataset = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    *number("Use only the first LIMIT records of the index, or of --records.", DATA, ge=1),
+    *number("Use only the first LIMIT records of the index (of those in --records).", DATA, ge=1),
 ]
 Records = Annotated[
     Path | None,
     Parameter(
         group=DATA,
         help="Use only the records listed in this file: one id per line, or a CSV or Parquet "
-        "table with a record_id column.",
+        "table with a record_id (or study_id) column.",
     ),
 ]
 Folds = Annotated[
@@ -126,7 +126,8 @@ TrainFolds = Annotated[
     tuple[str, ...],
     Parameter(
         group=COHORT,
-        help="Folds of the training records, comma-separated; by default all other folds.",
+        help="Folds of the training records, comma-separated; if only --validation-folds and "
+        "--test-folds are given, all other folds.",
     ),
 ]
 ValidationFolds = Annotated[
@@ -160,8 +161,8 @@ Store = Annotated[
         group=STORES,
         help="Root of the shared Zarr stores: a folder or a URL (s3://BUCKET/PREFIX, file://PATH).",
     ),
-    # This pattern follows the rule of `check_url`. A Prefect server applies it before it saves the
-    # parameters of a deployment, so it never saves a URL with credentials.
+    # Like `check_url`, this pattern rejects URLs with credentials. A Prefect server applies it
+    # before it saves the parameters of a deployment.
     Field(json_schema_extra={"pattern": r"^(file://|(?![^/]+://)|[^/]+://[^/:@?]+(/[^@?]*)?$)"}),
 ]
 Experts = Annotated[
@@ -170,7 +171,7 @@ Experts = Annotated[
         group=STORES,
         help="Experts to run, comma-separated: dlinear, timesnet, moment (MOMENT-1-small, as in "
         "the paper), moment-base, moment-large, tempo, ecg-fm, ecgfounder, ecg-jepa, measurements. "
-        "See enecg experts.",
+        "enecg experts lists all.",
     ),
 ]
 StoredExperts = Annotated[
@@ -178,7 +179,7 @@ StoredExperts = Annotated[
     Parameter(
         group=STORES,
         help="Experts to use, comma-separated; by default all that have embeddings with these "
-        "weights in the store.",
+        "weights and options in the store.",
     ),
 ]
 Weights = Annotated[
@@ -214,7 +215,7 @@ Precision = Annotated[
     Parameter(
         group=STORES,
         help="Precision of an expert's matrix products and convolutions: float32, bfloat16 or "
-        "float16. EXPERT@PRECISION sets one expert. Part of the store's identity.",
+        "float16. EXPERT@PRECISION sets that of one expert. Part of the store's identity.",
     ),
 ]
 Dtype = Annotated[
@@ -278,7 +279,7 @@ Device = Annotated[
 Workers = Annotated[
     int | None,
     *number(
-        "Worker processes on this machine; by default one per device of --devices.",
+        "Worker processes on this machine; by default one per device (see --devices).",
         EXECUTION,
         ge=1,
     ),
@@ -317,7 +318,7 @@ DryRun = Annotated[
     bool,
     Parameter(
         group=EXECUTION,
-        help="Print the rows to compute, their size and the estimated hours; write nothing.",
+        help="Print the rows to compute, their size and the estimated hours; write no store.",
     ),
 ]
 WaitMinutes = Annotated[

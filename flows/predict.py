@@ -1,4 +1,4 @@
-"""`enecg predict`: predict ECGs with a run, without a store and without a Prefect server."""
+"""`enecg predict`: predict tasks from ECGs with a run, without a store or a Prefect server."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -78,20 +78,20 @@ def predict(
     ] = None,
     device: p.Device = "auto",
 ) -> int:
-    """Predict ECGs with the experts, heads and gate of a run; one line per record.
+    """Predict the tasks of a run from ECGs, with its experts, heads and gate.
 
-    Each line contains the predicted values with units, or the class probabilities; intervals or
-    sets of classes, calibrated on the run's validation patients; and the gate's weight of every
-    expert. Records that cannot be used are refused with a reason, and the exit code is 1. Not a
-    medical device.
+    Predictions contain values with units, or classes with probabilities; intervals or sets of
+    classes, calibrated on the run's validation patients; and the gate's weight of every expert.
+    Records that cannot be used are refused with a reason, and the exit code is 1. Not a medical
+    device.
 
     Returns:
         Exit code 1 if a record was refused, else 0.
 
     Raises:
-        UserError: Standard input contains no record, or an argument is invalid.
+        UserError: Standard input has no record, or an argument, the run or an expert is unusable.
     """
-    # Checked before the imports because a wrong folder should not wait for torch.
+    # Report a wrong folder before the slow import of torch.
     from pipeline.runs.results import check_run_folder
 
     check_run_folder(run.expanduser())

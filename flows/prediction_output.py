@@ -51,7 +51,7 @@ def open_writer(
         integer_ids: Whether the record ids are integers.
 
     Yields:
-        A function that writes one prediction or refusal.
+        A function that writes one prediction or refusal. A table is written when the block ends.
 
     Raises:
         UserError: The file cannot be written, or Parquet would be written to a terminal.
@@ -160,7 +160,7 @@ def _csv_line(cells: Sequence[object]) -> str:
 def format_predictions(
     results: Sequence[Result], tasks: Sequence[str], live: LiveRun, coverage: float
 ) -> list[str]:
-    """Format predictions as an aligned table, followed by a legend.
+    """Format predictions as an aligned table, followed by a legend and the run's notice.
 
     Args:
         results: Predictions and refusals.

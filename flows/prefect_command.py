@@ -1,4 +1,4 @@
-"""The command `prefect run`, which runs EnECG's own command line."""
+"""The command `prefect run`, which runs a job of EnECG as a flow."""
 
 import sys
 from typing import Annotated
@@ -8,8 +8,8 @@ from cyclopts import App, Parameter
 from flows.cli import job_app
 from flows.run_app import run_app
 
-# This command accepts all arguments and passes them to EnECG's app. Prefect's app would exit with 1
-# on a user error, and would handle --help itself.
+# This command passes all arguments to EnECG's app, because Prefect's app would exit with 1 after a
+# user error, and would handle --help itself.
 app = App(name="run", help_flags=[], version_flags=[])
 
 
@@ -17,5 +17,5 @@ app = App(name="run", help_flags=[], version_flags=[])
 def run(
     *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
 ) -> None:
-    """Run a flow of EnECG in this process."""
+    """Run a flow of EnECG in this process, and exit."""
     sys.exit(run_app(job_app("prefect run", "flows.prefect_commands"), arguments))

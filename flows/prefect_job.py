@@ -37,7 +37,7 @@ MAX_ROWS = 1000
 """Maximum number of rows of a table artifact."""
 
 ARTIFACT_SECONDS = 10
-"""Minimum time between two updates of a progress artifact."""
+"""Minimum seconds between two updates of a progress artifact."""
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -99,7 +99,7 @@ class PrefectJob:
         )
 
     def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
-        """Create a table artifact of the first `MAX_ROWS` records, and a link to a file of all."""
+        """Create a table artifact of the first `MAX_ROWS` records and, if served, a link to all."""
         key = artifact_key("failed-records", artifact.subject)
         shown = min(len(records), MAX_ROWS)
         description = f"{artifact.description}: {shown:,} of {len(records):,} failed rows."
@@ -167,7 +167,7 @@ class PrefectJob:
         return result
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
-        """Run the job as a subflow of the same user."""
+        """Run the job as a subflow with the user tag of this flow run."""
         with tags(*(tag for tag in flow_run.tags if tag.startswith(USER_TAG))):
             return as_flow(job)(*args, **kwargs)
 
@@ -180,7 +180,7 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
         job: A function in `flows.jobs`, which returns the lines of its report.
 
     Returns:
-        The flow, which logs the report and returns it.
+        The flow, which returns the report and logs its lines except for tables.
     """
 
     @functools.wraps(job)
@@ -188,7 +188,7 @@ def as_flow(job: Callable[P, Lines]) -> Flow[P, Lines]:
         with use_job(PrefectJob(run_log(get_run_logger()))):
             lines = job(*args, **kwargs)
         for line in lines:
-            # Tables, which have several lines, are artifacts.
+            # Do not log tables, which have several lines, because they are artifacts.
             if "\n" not in line:
                 get_run_logger().info(line)
         return lines

@@ -24,7 +24,7 @@ from enecg.errors import UserError
 SERVER_TIMEOUT_SECONDS = 10.0
 
 PROXY_STATUS_CODES = (502, 504)
-"""Status codes of a proxy whose server does not respond; 503 is also that of a busy server."""
+"""Status codes of a proxy whose server does not respond, without 503, the code of a busy server."""
 
 _SQLITE_HEADER = b"SQLite format 3\x00"
 
@@ -37,9 +37,8 @@ def check_prefect() -> None:
     """Check the proxy, home, server and database that Prefect needs to run a flow.
 
     Raises:
-        UserError: A SOCKS proxy is set without the package for it, Prefect's home or database is
-            unusable, or the server at PREFECT_API_URL does not respond or has another major
-            version than the installed Prefect.
+        UserError: A SOCKS proxy is set without the package for it, or Prefect's home, its database
+            or the server at PREFECT_API_URL is unusable; see `check_configured_server`.
     """
     settings = get_current_settings()
     check_socks_proxy(os.environ)
@@ -122,7 +121,7 @@ def check_database(path: Path) -> None:
         UserError: The file is not a SQLite database, is unreadable, or was written by a newer
             version of Prefect.
     """
-    remedy = "rename it (Prefect then creates a new one), or set PREFECT_HOME to another folder."
+    remedy = "rename the file (Prefect creates a new one), or set PREFECT_HOME to another folder."
     try:
         if not path.exists() or path.stat().st_size == 0:
             return
@@ -163,13 +162,13 @@ def credentials(api: APISettings) -> dict[str, str]:
 
 
 def tls_verification(api: APISettings) -> ssl.SSLContext | bool:
-    """Return how the certificate of a server is verified, as Prefect's client does.
+    """Return the argument `verify` of httpx, which selects how certificates are verified.
 
     Args:
         api: Prefect's settings.
 
     Returns:
-        The argument `verify` of httpx.
+        The value that Prefect's client uses.
 
     Raises:
         UserError: The certificate file does not exist or is not in PEM format.
@@ -272,5 +271,5 @@ def _known_revisions() -> set[str]:
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL without user and password."""
-    return str(httpx.URL(url).copy_with(userinfo=b"")) if "@" in url else url
+    """Return a URL, which may be malformed, without user and password."""
+    return re.sub(r"(?<=//).*@", "", url)

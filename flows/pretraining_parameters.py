@@ -1,4 +1,4 @@
-"""Parameters of a pretraining run; the defaults are those of `PretrainSettings`."""
+"""Parameters of pretraining (see `PretrainSettings`) and of the exclusion of its patients."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,7 +46,7 @@ Patients = Annotated[int, *number("Value of --patients in train.", COHORT, ge=1)
 Validation = Annotated[
     float,
     *number(
-        "Fraction of the patients for the validation error, by which the epoch is chosen.",
+        "Fraction of the patients for the validation error, which selects the epoch to save.",
         COHORT,
         gt=0,
         lt=1,
@@ -73,12 +73,10 @@ BatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1
 LearningRate = Annotated[float, *number("Learning rate of Adam.", TRAINING, gt=0, le=1)]
 MaskRatio = Annotated[
     tuple[float, float],
-    Parameter(
-        group=TRAINING, help="Lowest and highest fraction of masked samples, drawn per record."
-    ),
+    Parameter(group=TRAINING, help="Lowest and highest fraction of masked samples of a record."),
 ]
 MaskLength = Annotated[
-    int, *number("Consecutive samples that are masked together, at 50 Hz.", TRAINING, ge=1)
+    int, *number("Consecutive samples of a lead masked together, at 50 Hz.", TRAINING, ge=1)
 ]
 Threads = Annotated[
     int | None,

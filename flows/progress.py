@@ -24,7 +24,7 @@ Log = Callable[[str], None]
 
 
 def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Log:
-    """Return a function that logs a line at INFO, and prints it if no handler shows INFO."""
+    """Return a function that logs a line at INFO, and prints it if no root handler shows INFO."""
 
     def log(line: str) -> None:
         logger.info(line)
@@ -132,7 +132,7 @@ def progress_bar(
     """Show progress with the rate and the estimated time left.
 
     Args:
-        title: Name of the job.
+        title: Text before the bar or in each line.
         unit: Unit of work, in the plural, such as ``records``.
         log: Called with one line per update if standard error is not a terminal.
         scale: Divisor of the counts before display, such as 10**6 to show bytes as MB.

@@ -14,7 +14,7 @@ from flows.preflight import check_prefect
 def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:
     """Check the parameters of a job, and run it as a flow.
 
-    If no Prefect server is configured, an embedded one is started. A dry run runs without Prefect.
+    If no Prefect server is configured, an embedded one is started. A dry run is a plain call.
 
     Args:
         job: A job of `flows.job_command.JOBS`.

@@ -28,8 +28,8 @@ def run_name() -> str:
 
 
 def _user(tags: list[str]) -> str:
-    """Return the user that a tag names, or else the one that runs this process."""
-    # The name is empty if a shell has replaced an unset variable.
+    """Return the user in a tag, or else the user of this process."""
+    # Skip empty names, which result from an unset shell variable in `--tag user:$NAME`.
     names = (tag.removeprefix(USER_TAG) for tag in tags if tag.startswith(USER_TAG))
     if name := next(filter(None, names), None):
         return name

@@ -1,4 +1,4 @@
-"""`enecg table` and `enecg runs`: tables of finished runs, without Prefect or torch."""
+"""`enecg table` and `enecg runs`: tables, pages and exports of runs, without Prefect or torch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def table(
     ] = False,
     out: Out = None,
 ) -> None:
-    """Print a table of a run: a table of the paper, or another one of the run's results page."""
+    """Print a table of a run: one of the paper's tables, or another of the run's results page."""
     from pipeline.report.paper_tables import tables_with_notes
     from pipeline.runs.results import read_results
 
@@ -72,7 +72,7 @@ def list_runs(
     ],
     /,
 ) -> int:
-    """List the runs in a folder: data set, experts, date, and EnECG's scores.
+    """List the runs in a folder with data set, experts, untrained weights, date and EnECG's scores.
 
     Returns:
         Exit code 1 if a run cannot be read, else 0.
@@ -130,7 +130,7 @@ def compare(
     """Compare runs: the settings that differ, and the scores with intervals.
 
     Raises:
-        UserError: Only one run is named, or a folder is not a run folder.
+        UserError: Only one run is named, a run is invalid, or the runs have different data sets.
     """
     from enecg.errors import UserError
     from pipeline.report.comparison import compare_runs
@@ -156,8 +156,8 @@ def page(
     with_ecgs: Annotated[
         bool,
         Parameter(
-            help="Also draw ten ECGs with the largest errors and ten with typical errors for each "
-            "task; requires --dataset. The page then contains patient data.",
+            help="Also draw up to ten ECGs with the largest errors and ten with typical errors for "
+            "each task; requires --dataset. The page then contains patient data.",
             negative="",
         ),
     ] = False,
@@ -175,7 +175,7 @@ def page(
     """Draw the results page of a run again, from the files in its folder.
 
     Raises:
-        UserError: Only one of --with-ecgs and --dataset is given, or one of the two is invalid.
+        UserError: --with-ecgs or --dataset is missing, or the run or the data set is invalid.
     """
     from enecg.errors import UserError
     from pipeline.report.page import write_page
@@ -215,7 +215,7 @@ def serve(
 ) -> None:
     """Serve the pages and lists of failed records in a folder over HTTP until interrupted.
 
-    Other machines can connect only with --host 0.0.0.0, which requires a password: set
+    A --host to which other machines can connect, such as 0.0.0.0, requires a password: set
     ENECG_PAGES_AUTH to USER:PASSWORD.
     """
     from flows.lab.pages import AUTH_VARIABLE, serve

@@ -46,7 +46,7 @@ Url = Annotated[
 
 @app.command(name="ls", help_epilogue=example("store ls"))
 def list_stores(url: Url, /) -> int:
-    """List stores with their provenance, row counts, size and current writer.
+    """List stores with weights, pooling, data type, row counts, size, identity and current writer.
 
     Returns:
         Exit code 1 if a store cannot be read, else 0.
@@ -119,11 +119,11 @@ def verify(
     """Read every shard and report damage. Writes only with --repair.
 
     Returns:
-        Exit code 1 if a store is damaged or a recomputed row differs, else 0.
+        Exit code 1 if damage remains, a store cannot be verified or a recomputed row differs.
 
     Raises:
         UserError: Options are missing; or `url` is one store, and its expert cannot be loaded.
-        StoreError: `url` is one store, and it cannot be read or repaired.
+        StoreError: There is no store; or `url` is one store, and it cannot be read or repaired.
     """
     from enecg.errors import UserError
     from stores.errors import StoreError
@@ -148,7 +148,7 @@ def verify(
                     result, dataset, sample or vp.DEFAULT_SAMPLE, weights, device, seed
                 )
         except (StoreError, UserError) as error:
-            # With several stores, report the error and verify the other stores.
+            # If there are several stores, report the error and verify the others.
             if resolved.is_single_store:
                 raise
             print_text(error)
@@ -163,7 +163,7 @@ def gc(
     *,
     remove: Annotated[bool, Parameter(help="Remove the files instead of listing them.")] = False,
 ) -> None:
-    """List or remove files left behind by killed writers. Rows of a store are never removed."""
+    """List or remove files of interrupted writers and removed stores. Rows are never removed."""
     from stores import garbage
     from stores.links import find_links
     from stores.locate import locate
@@ -206,7 +206,7 @@ def copy(
         Parameter(help="Copy only these data sets, comma-separated, such as ludb/1.0.1."),
     ] = (),
 ) -> int:
-    """Copy the complete rows that are missing in the target root.
+    """Copy the rows that are missing in the target root: embeddings, and reasons of failures.
 
     Each written shard is read back and compared. An interrupted copy resumes when it is run again.
     Both roots remain readable during the copy.
@@ -249,7 +249,7 @@ def copy(
 def _count_stores(
     url: str,
 ) -> tuple[list[tuple[EmbeddingStore, RowCounts]], list[StoreError]]:
-    """Count the rows of the stores at `url`, and return the errors of unreadable stores."""
+    """Return the stores at `url` with their row counts, and the errors of unreadable stores."""
     from stores.errors import StoreError
     from stores.opening import count_rows, resolve
 

@@ -18,7 +18,7 @@ LabelSource = Annotated[
     str | None,
     Parameter(
         group=p.DATA,
-        help="Data set as SOURCE:FOLDER. Selects its stores, and provides the labels.",
+        help="Data set as SOURCE:FOLDER, which selects its stores and provides labels.",
     ),
 ]
 Experts = Annotated[

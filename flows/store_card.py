@@ -1,4 +1,4 @@
-"""`enecg store card`: the card and Croissant metadata of a store root, to share it on a hub."""
+"""`enecg store card`: dataset card and Croissant metadata of a store root for the hub."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from flows.output import print_text
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-"""Form of the hub's license identifiers. The hub rejects cards with other texts."""
+"""Form of the Hugging Face hub's license identifiers. The hub rejects cards with other texts."""
 
 
 def card(
@@ -22,7 +22,7 @@ def card(
         str,
         Parameter(
             name="--license",
-            help="License of the ECGs as an identifier of the hub: odbl, cc-by-4.0, other, ...",
+            help="Identifier of the ECGs' license on the hub, such as odbl, cc-by-4.0 or other.",
         ),
     ],
     url: Annotated[
@@ -30,7 +30,7 @@ def card(
         Parameter(help="Address of the data set, such as https://huggingface.co/datasets/lab/ecg."),
     ],
 ) -> None:
-    """Write README.md and croissant.json into a root, to share it as a data set on a hub.
+    """Write README.md and croissant.json into a root, to share it on the Hugging Face hub.
 
     Raises:
         UserError: The license or the address is invalid, the root has no stores, a store cannot be

@@ -1,4 +1,4 @@
-"""Parameters of training and sweeps; the defaults are those of `TrainSettings`."""
+"""Parameters of training and sweeps. The defaults in `flows.jobs` are those of `TrainSettings`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -95,8 +95,8 @@ Ecgs = Annotated[
 Threads = Annotated[
     int,
     *number(
-        "Experts whose heads are trained at the same time on a CPU; 0 trains as many as there are "
-        "cores. Results do not depend on it.",
+        "Maximum number of experts whose heads are trained at the same time on a CPU; 0 selects "
+        "the number of cores. Results do not depend on it.",
         TRAINING,
         ge=0,
     ),
@@ -104,9 +104,9 @@ Threads = Annotated[
 MemoryLimit = Annotated[
     float,
     *number(
-        "Memory in GB for embeddings and tensors that are computed from them. If they do not fit, "
-        "only one expert's embeddings are in memory at a time, and outputs of frozen layers are "
-        "written to temporary files. Results do not depend on it.",
+        "Memory in GB for embeddings and tensors that are computed from them. If the embeddings "
+        "exceed a quarter of it, only one expert's are in memory at a time; tensors above an "
+        "eighth of it are written to temporary files. Results do not depend on it.",
         TRAINING,
         gt=0,
     ),
@@ -166,8 +166,8 @@ Alpha = Annotated[
 ]
 Hidden = Annotated[int, *number("Units in the heads' hidden layers.", HEADS, ge=1, le=16_384)]
 
-GateDepth = Annotated[int, *number("Number of hidden layers.", GATE, ge=1)]
-GateHidden = Annotated[int, *number("Units in each hidden layer.", GATE, ge=1, le=16_384)]
+GateDepth = Annotated[int, *number("Number of hidden layers of the gate.", GATE, ge=1)]
+GateHidden = Annotated[int, *number("Units per hidden layer of the gate.", GATE, ge=1, le=16_384)]
 GateWeights = Annotated[
     Literal["task", "output"],
     Parameter(
@@ -192,7 +192,7 @@ GateMixture = Annotated[
         "the paper.",
     ),
 ]
-TopK = Annotated[int, *number("Number of experts to select; 0 selects all.", GATE, ge=0)]
+TopK = Annotated[int, *number("Experts to select per record; 0 selects all.", GATE, ge=0)]
 Balance = Annotated[
     float,
     *number(
@@ -208,7 +208,7 @@ Trials = Annotated[
 AtOnce = Annotated[
     int,
     *number(
-        "Trials sampled together; trials with layers of the same shape are trained in one pass.",
+        "Trials sampled together; those that differ only in learning rate are trained in one pass.",
         SEARCH,
         ge=1,
     ),

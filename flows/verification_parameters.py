@@ -7,12 +7,12 @@ from cyclopts import Parameter
 from flows.parameters import RECOMPUTATION, number
 
 DEFAULT_SAMPLE = 16
-"""Default number of rows per store that are recomputed."""
+"""Default of the maximum number of rows to recompute per store."""
 
 Sample = Annotated[
     int | None,
     *number(
-        f"Rows of each store to recompute, drawn at random; by default {DEFAULT_SAMPLE}.",
+        f"Maximum rows to recompute per store, drawn at random; by default {DEFAULT_SAMPLE}.",
         RECOMPUTATION,
         ge=1,
     ),

@@ -138,17 +138,19 @@ def test_certificate_settings_of_prefect_are_used(tmp_path: Path):
         preflight.tls_verification(APISettings(ssl_cert_file=str(file)))
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://user:secret@127.0.0.1:9/api"])
-def test_unreachable_server_is_a_user_error_without_credentials(url: str):
-    with pytest.raises(UserError, match=r"127\.0\.0\.1:9/api does not respond[^\n]*\.$") as raised:
-        preflight.check_server(url)
+@pytest.mark.parametrize(
+    "start", ["127.0.0.1:9", "user:secret@127.0.0.1:9", "user:secret@127.0.0.1:x"]
+)
+def test_unreachable_server_is_a_user_error_without_credentials(start: str):
+    with pytest.raises(UserError, match=r"//127[\d.]+:./api does not respond[^\n]*\.$") as raised:
+        preflight.check_server(f"http://{start}/api")
     assert "secret" not in str(raised.value)
 
 
 def test_file_that_is_not_a_database_is_a_user_error(tmp_path: Path):
     path = tmp_path / "prefect.db"
     path.write_text("these are notes, not a database")
-    with pytest.raises(UserError, match=rf"^{path} is not a SQLite database; rename it"):
+    with pytest.raises(UserError, match=rf"^{path} is not a SQLite database; rename the file"):
         preflight.check_database(path)
 
 
