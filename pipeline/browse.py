@@ -23,7 +23,7 @@ class MapOptions:
     Attributes:
         experts: Experts to map; all if empty.
         color: Column of the data set's label table; None for no color.
-        sample: Largest number of records, drawn at random, which bounds the memory.
+        sample: Maximum number of records to read, drawn at random.
         method: ``pca`` or ``umap``.
         seed: Seed of the sample and of the method.
     """
@@ -45,8 +45,8 @@ def plot_stores(
 ) -> Table:
     """Write a page with a map of each expert's embeddings and the similarity of the experts.
 
-    A sample of records is read, so memory and time do not depend on the size of the stores. Labels
-    are read from the data set, because stores do not contain them.
+    Only the embeddings of a sample of records are read. Labels are read from the data set, because
+    stores do not contain them.
 
     Args:
         url: Root of the stores, or one store.
@@ -57,12 +57,12 @@ def plot_stores(
         progress: Called as ``progress(done, total)`` with counts of stores.
 
     Returns:
-        Linear CKA of each pair of experts.
+        Table of the linear CKA of each pair of stores.
 
     Raises:
-        UserError: No store is found, the stores belong to several data sets, the label does not
-            exist, or the file is not writable.
-        StoreError: A store is damaged.
+        UserError: No store matches, the stores belong to several data sets or share too few
+            records, the data set, label or method is unavailable, or the file is not writable.
+        StoreError: There is no store at `url`, or a store cannot be opened or read.
     """
     # Imported here because a search for neighbors does not need matplotlib.
     from pipeline.report.embedding_map_page import EmbeddingMap, render_map_page, similarity_table

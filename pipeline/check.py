@@ -32,7 +32,7 @@ COLUMNS = ("record_id", "patient_id", "findings", "missing_share", "detail")
 has one sentence per finding."""
 
 _READ_AHEAD = 64
-"""Number of records that are read ahead of the one being counted."""
+"""Maximum number of records that are being read or wait to be counted."""
 
 Progress = Callable[[int, int], None]
 
@@ -44,11 +44,11 @@ class CheckedRecord:
     Attributes:
         record_id: Record id, an integer or text.
         patient_id: Patient id, an integer or text.
-        findings: All findings; empty for a record without any.
+        findings: The findings; empty if there are none.
         missing_share: Share of missing samples, 0 to 1; NaN if the record cannot be read.
         location: Path or URL of the record; empty if it cannot be read.
-        digest: Digest of the samples; None if there are none.
-        duplicate_of: Id of an earlier record with the same samples.
+        digest: Digest of the samples; None if the record cannot be read or no complete lead varies.
+        duplicate_of: Id of an earlier record with the same samples; None if there is none.
     """
 
     record_id: object
@@ -68,9 +68,9 @@ class SignalReport:
         records: Number of checked records.
         unreadable: Number of records that an extraction would exclude.
         flagged: Number of records with at least one finding, including unreadable records.
-        selected: Number of records with one of the findings in `only` of `check_signals`.
+        selected: Number of records with a finding that `only` of `check_signals` selects.
         counts: Number of records per finding.
-        examples: The first `MAX_EXAMPLES` record ids per finding.
+        examples: The first `MAX_EXAMPLES` record ids by finding; duplicates as ``ID = EARLIER_ID``.
         leads: Number of records per finding and lead.
     """
 
@@ -87,7 +87,7 @@ class SignalReport:
 
         Args:
             record: The findings on the record.
-            only: Findings counted in `selected`; empty counts all.
+            only: Reasons of the findings to count in `selected`; empty selects all findings.
         """
         self.records += 1
         self.flagged += bool(record.findings)
@@ -124,14 +124,14 @@ def check_signals(
         threads: Number of records to read in parallel.
         out: CSV file to write, with the columns `COLUMNS` and one row per flagged record. Default:
             none.
-        only: Findings counted in `SignalReport.selected`; empty counts all.
+        only: Reasons of the findings to count in `selected`; empty selects all findings.
         progress: Called as ``progress(done, total)`` with record counts.
 
     Returns:
         Counts and examples per finding.
 
     Raises:
-        UserError: The CSV file cannot be written.
+        UserError: The CSV file cannot be created.
     """
     report = SignalReport()
     index, digests = dataset.index(), DigestTable(len(rows))

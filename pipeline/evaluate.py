@@ -73,9 +73,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run on patients that are not among its training and validation patients.
 
-    Embeddings are read from the stores of the run's experts; waveforms are not read. If the run was
-    trained on the same data set or on one with the same patients, the training and validation
-    patients of each repeat are excluded from its evaluation. Otherwise, all patients are used.
+    Embeddings are read from stores with the run's provenance except for the data set. Waveforms are
+    not read. If the run was trained on the same data set or on one with the same patients, each
+    repeat is evaluated without its own training and validation patients, otherwise on all patients.
 
     Args:
         run: The run folder.
@@ -90,15 +90,15 @@ def evaluate(
         device: Torch device, such as ``"cuda:1"``; ``"auto"`` selects a GPU if available.
         exclude_pretrained: Whether to exclude the pretraining patients of the experts, instead of
             raising an error.
-        pretraining_patients: Lists of pretraining patients that are neither in the run folder nor
-            next to the weights.
+        pretraining_patients: Files with lists of pretraining patients, for lists that are neither
+            in the run folder nor beside the weights.
 
     Returns:
         Scores with bootstrap intervals by patient, and the predictions.
 
     Raises:
-        UserError: The run, data set, labels or device are invalid, a patient was in the
-            pretraining data of an expert, or no task can be evaluated.
+        UserError: An argument is invalid, a patient was in the pretraining data of an expert and
+            `exclude_pretrained` is False, or no task can be evaluated.
         StoreError: Embeddings have not been extracted, or a store is damaged.
     """
     saved = SavedRun(Path(run).expanduser())

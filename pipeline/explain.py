@@ -22,7 +22,7 @@ from pipeline.runs.output_folder import check_output
 Progress = Callable[[int, int], None]
 
 FIGURES = 3
-"""Number of records for which the attributions of samples are kept and drawn."""
+"""Number of records, from the first, whose attributions of samples are kept and drawn."""
 
 
 def explain(
@@ -38,27 +38,27 @@ def explain(
     """Attribute the outputs of a run to the samples and waves of ECGs.
 
     Integrated gradients are computed through each expert with its preprocessing and head, and
-    through the gated mixture of all experts. The baseline is the mean of ECGs of training and
-    validation patients; see `mean_reference`. The effect of occluding each window is also computed,
-    including for experts without gradients.
+    through their gated mixture if there are several. The baseline is the mean of ECGs of training
+    and validation patients; see `mean_reference`. The effect of occluding each window, such as the
+    QRS complexes, is also computed, including for experts without gradients.
 
     Args:
         run: Run folder.
         dataset: A data set, or its spec such as ``"ludb:/data/ludb"``.
-        records: Ids of the records to explain. Default: records drawn at random, as many as
-            `options.cohort`.
+        records: Ids of the records to explain. Default: `options.cohort` records of patients not
+            used for training or validation, drawn at random.
         task: Name of a task of the run.
         options: Number of records to draw, class, repeat, steps, baseline and device. Default:
             `ExplainOptions()`.
         out: Folder for the page, figures and tables. Default: nothing is written.
-        progress: Called as ``progress(done, total)`` with record counts.
+        progress: Called as ``progress(done, total)`` after each explained record.
 
     Returns:
         The explanations, and the refused records with reasons.
 
     Raises:
-        UserError: The run, task, class, data set, output folder or device is invalid, or both or
-            neither of `records` and `options.cohort` are given.
+        UserError: An argument is invalid, an expert is unavailable, too few ECGs are readable for
+            the baseline, or both or neither of `records` and `options.cohort` are given.
     """
     options = options or ExplainOptions()
     if bool(records) == bool(options.cohort):

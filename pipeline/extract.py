@@ -19,7 +19,7 @@ from pipeline.extraction.summary import ExtractionSummary
 from stores.errors import StoreError
 
 RANGES_PER_WORKER = 8
-"""Number of shard ranges per worker. Several let all workers finish at about the same time."""
+"""Maximum number of ranges per worker. Several let all workers finish at about the same time."""
 RunPlan = Callable[[ExtractionPlan, ExtractionSummary, Engine], None]
 """A function that computes all shard ranges of a plan with an engine, by calling `run_ranges`."""
 
@@ -36,16 +36,16 @@ def extract(
 ) -> ExtractionSummary:
     """Compute the embeddings that are missing in `store` and write them.
 
-    Complete rows are not recomputed, so an interrupted extraction resumes when it is run again.
-    The leads that the gate uses as input are always extracted as well.
+    Complete rows are not recomputed, so an interrupted extraction resumes when it is run again. The
+    gate's input, a sample of the leads, is also extracted unless another extraction is writing it.
 
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         store: Root folder or URL of the shared stores.
         experts: Names from the registry, or expert objects.
-        options: Weights, precision, device, record selection; None uses ``ExtractOptions()``.
+        options: Weights, precision, device, record selection. Default: ``ExtractOptions()``.
         progress: Called as ``progress(done, total)`` with record counts.
-        log: Called with a line of text when the extraction starts to wait for another one.
+        log: Called with a line of text for each store that the extraction waits for.
         run_plan: Called instead of the loop over shard ranges; `progress` is then not called.
 
     Returns:
@@ -53,9 +53,9 @@ def extract(
         set if an expert has no embedding of any requested record.
 
     Raises:
-        UserError: A data set, expert, weight file or device is unavailable.
-        LeaseHeld: Another extraction is writing to one of the stores.
-        StoreError: A store cannot be read or written.
+        UserError: A data set, expert, weight file, device or worker is unavailable.
+        LeaseHeld: Another extraction is writing to the store of an expert.
+        StoreError: A store cannot be read or written, or its lease was lost (`LeaseLost`).
     """
     request = resolve_request(dataset, store, experts, options)
     with plan_extraction(request, log) as plan, open_engine(plan, dataset, experts) as engine:

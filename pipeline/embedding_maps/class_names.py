@@ -1,4 +1,4 @@
-"""Names of the classes of labels that are numbers."""
+"""Names of the classes of binary labels."""
 
 from typing import TYPE_CHECKING
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def name_classes(label: "pd.Series") -> "pd.Series":
-    """Replace 0 and 1 by the names of the classes.
+    """Replace 0 and 1 by the names of the classes in the column of a binary task of the paper.
 
     Args:
         label: A column of a label table.
 
     Returns:
-        The column of a binary task of the paper with names such as ``female`` and ``male``. Other
-        columns and values are unchanged.
+        The column with names such as ``female`` and ``male``. Other columns, and other values, are
+        unchanged.
     """
     for task in TASKS.values():
         if task.classes and task.column == label.name:

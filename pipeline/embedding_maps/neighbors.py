@@ -13,10 +13,10 @@ from stores.record_ids import RecordIds
 from stores.status import WHOLE
 
 BLOCK_BYTES = 128 << 20
-"""Maximum size of the float32 embeddings in memory at a time."""
+"""Maximum size of a block of float32 embeddings."""
 
 SAMPLE = 2000
-"""Number of records from which the standard deviations of the features are estimated."""
+"""Maximum number of records from which the standard deviations of the features are estimated."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Neighbor:
     """A neighbor of a record in the embedding space.
 
     Attributes:
-        record_id: Id of the record.
+        record_id: Id of the neighbor.
         distance: Root mean square difference of the standardized features; 1.4 on average for two
             unrelated records.
     """
@@ -46,19 +46,20 @@ def find_neighbors(
         store: The store.
         record: Id of the record, which must have an embedding.
         count: Number of neighbors.
-        progress: Called as ``progress(done, total)`` with row counts.
+        progress: Called as ``progress(done, total)`` with row counts after each block.
 
     Returns:
-        The neighbors, nearest first; fewer than `count` if the store has fewer records.
+        The neighbors, nearest first; fewer than `count` if the store has fewer other embeddings.
 
     Raises:
         UserError: The store has no embedding for the record.
+        StoreError: The store cannot be read.
     """
     known = complete_records(store)
     matching = known[known.astype(str) == str(record)]
     if not len(matching):
         raise UserError(
-            f"{store.location} has no embedding for record {record}; extract it first, or name "
+            f"{store.location} has no embedding for record {record}; extract it first, or pass "
             "another record."
         )
     deviation = _estimate_scale(store, known)

@@ -12,7 +12,7 @@ Method = Literal["pca", "umap"]
 SAMPLED_COMPONENTS = 12
 """Number of random directions of the randomized singular value decomposition."""
 POWER_ITERATIONS = 7
-"""Number of its power iterations, as in scikit-learn."""
+"""Number of power iterations of the decomposition, as in scikit-learn."""
 
 
 def project(
@@ -30,7 +30,7 @@ def project(
         explained share of the variance.
 
     Raises:
-        UserError: umap-learn is not installed.
+        UserError: The method is ``umap`` and umap-learn is not installed.
     """
     if method == "umap":
         try:
@@ -43,7 +43,7 @@ def project(
         umap = UMAP(random_state=seed, n_jobs=1)
         return np.asarray(umap.fit_transform(embedding)), "UMAP"
     positions, share = _principal_components(embedding, np.random.default_rng(seed))
-    # The sign of a component is arbitrary.
+    # The sign of a component is arbitrary, so fix it by the median.
     positions = positions * np.where(np.median(positions, axis=0) > 0, -1, 1)
     return positions, f"{100 * share:.0f} % of the variance"
 

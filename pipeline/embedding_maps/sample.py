@@ -28,6 +28,7 @@ def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> Reco
 
     Raises:
         UserError: Fewer than `MIN_RECORDS` records are complete in every store.
+        StoreError: A store cannot be read.
     """
     common = complete_records(stores[0])
     for store in stores[1:]:

@@ -1,4 +1,4 @@
-"""The explained ECGs of a data set, the refused ones, and the baseline."""
+"""ECGs to explain, refused records, and the baseline of the attributions."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,22 +114,22 @@ def mean_reference(
 ) -> tuple[Float32[np.ndarray, "12 5000"], list[str]]:
     """Compute the baseline: the mean of ECGs of the training and validation patients.
 
-    The mean has hardly any waves, because beats occur at different times. If the run was trained on
-    another data set, the ECGs are drawn from all records of `dataset`.
+    The mean has hardly any waves, because beats occur at different times. If none of these patients
+    is in `dataset`, the ECGs are drawn from all of its records.
 
     Args:
         saved: The run.
         dataset: Data set of the explained records.
         repeat: Index of the repeat.
-        number: Number of ECGs.
+        number: Number of ECGs to average.
         seed: Seed of the draw.
-        excluded: Ids of the explained records, which are not used.
+        excluded: Ids of records that are not averaged, such as the explained ones.
 
     Returns:
         The mean in mV, and the ids of the averaged records.
 
     Raises:
-        UserError: The data set has too few readable records.
+        UserError: Fewer than `number` of these records are readable.
     """
     index = dataset.index().record_id
     seen = ~find_unseen(saved, dataset, index)[repeat]

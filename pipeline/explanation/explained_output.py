@@ -18,7 +18,7 @@ from pipeline.training.head_outputs import to_predictions
 
 
 def explained_output(live: LiveRun, task: str) -> TaskOutput:
-    """Build the differentiable output of a task; for a classification, that of its first class.
+    """Build the differentiable output of a task: the value, or the first class or label.
 
     The experts compute in float32, because gradients underflow in float16.
 

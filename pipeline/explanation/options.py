@@ -8,7 +8,7 @@ class ExplainOptions:
     """Options of an explanation.
 
     Attributes:
-        cohort: Number of records to draw if no record ids are given; None draws none.
+        cohort: Number of records to draw at random; None if the ids of the records are given.
         class_name: Class or label to explain. None selects the positive class of a binary task,
             otherwise the most probable class or label of each record.
         repeat: Index of the repeat whose heads and gate are explained.

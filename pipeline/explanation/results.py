@@ -74,7 +74,7 @@ class ExplanationResult:
 
 
 def add_pr_interval(by_window: Mapping[str, float]) -> dict[str, float]:
-    """Add the PR interval to additive values by window; return them in the order of `COLUMNS`."""
+    """Return values by window and that of the PR interval, P plus PR, in the order of `COLUMNS`."""
     values = {**by_window, PR_INTERVAL: by_window["P"] + by_window["PR"]}
     return {name: values[name] for name in COLUMNS}
 

@@ -26,12 +26,13 @@ class BatchSize:
     """The number of records per batch.
 
     Args:
-        fixed: The number; None adapts it so that a batch takes about `SECONDS`.
+        fixed: The number, which is lowered only if the device is out of memory. None adapts it so
+            that a batch takes about `SECONDS`.
         device: Torch device.
 
     Attributes:
         size: Number of records in the next batch.
-        maximum: Largest size; halved when the device is out of memory.
+        maximum: Largest size. If the device is out of memory, it becomes half of the failed size.
     """
 
     def __init__(self, fixed: int | None, device: str) -> None:
@@ -40,11 +41,11 @@ class BatchSize:
         self._is_fixed = fixed is not None
 
     def update(self, records: int, seconds: float) -> None:
-        """Adapt the size to the duration of a batch.
+        """Adapt the size to the duration of a batch, unless it is fixed.
 
         Args:
             records: Number of records in the batch.
-            seconds: Time spent in all experts.
+            seconds: Duration of the batch in s, of all experts together.
         """
         if not self._is_fixed:
             wanted = int(records * SECONDS / max(seconds, 1e-9))
@@ -53,14 +54,14 @@ class BatchSize:
     def embed(
         self, expert: Expert, ecg: Float32[Tensor, "batch 12 5000"]
     ) -> Float32[np.ndarray, "batch feature"]:
-        """Compute the embeddings of a batch, in parts if the device is out of memory.
+        """Compute the embeddings of a batch in parts of at most `maximum` records.
 
         Args:
             expert: The expert.
             ecg: ECGs on the device.
 
         Returns:
-            The embeddings. They are on the CPU, so the GPU has finished when this returns.
+            The embeddings as float32. The GPU has finished when this method returns.
 
         Raises:
             UserError: The device is out of memory even with a single ECG.

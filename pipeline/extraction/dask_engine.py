@@ -33,14 +33,15 @@ from pipeline.extraction.threads import choose_threads
 from pipeline.extraction.work import ExtractionWork, WorkStopped, describe_work, run_work
 
 ALLOWED_FAILURES = 10
-"""Number of workers that can be lost while computing the same range before the extraction fails."""
+"""Maximum number of workers on this machine that are lost while computing the same range; with one
+more, the extraction fails. Other Dask clusters have their own setting."""
 RESTART_TIMEOUT = "1h"
 """Maximum time for a lost local worker to restart. Dask's default of 15 s is too short on a busy
 machine: the cluster would drop the worker and, if no worker is left, wait forever."""
 REPORT_SECONDS = 1.0
 """Minimum time between two reports of a worker's progress."""
 STOPPED = "extraction-stopped"
-"""Cancelation reason of the ranges that are still queued when the extraction is stopped."""
+"""Cancellation reason of the ranges that are still queued when the extraction is stopped."""
 
 
 class DaskEngine:
@@ -96,7 +97,7 @@ class DaskEngine:
 
         Args:
             shards: Range of shards.
-            summary: Updated in place when the range is finished.
+            summary: Updated in place.
             progress: Called as ``progress(done, total)`` with the record counts of this range.
 
         Raises:
@@ -118,9 +119,9 @@ class DaskEngine:
             part: ExtractionSummary = future.result()
         except KilledWorker as error:
             raise UserError(
-                f"{ALLOWED_FAILURES + 1} workers were lost while computing shards {shards.first} "
-                f"to {shards.last - 1}, possibly because they ran out of memory; use a smaller "
-                "--batch-size or fewer --workers."
+                f"{error.allowed_failures + 1} workers were lost while computing shards "
+                f"{shards.first} to {shards.last - 1}, possibly because they ran out of memory; "
+                "use a smaller --batch-size or fewer --workers."
             ) from error
         except CancelledError as error:
             raise UserError(
@@ -195,14 +196,14 @@ def open_dask_engine(
         plan: Plan of the extraction.
         dataset: Spec of the data set.
         experts: Names of the experts.
-        devices: Device of each worker on this machine.
+        devices: Device of each worker on this machine; not used with a scheduler.
 
     Yields:
         The engine.
 
     Raises:
-        UserError: The scheduler is unreachable or has no workers, or `dataset` or an expert is not
-            a string.
+        UserError: The scheduler is invalid, unreachable or without workers, or `dataset` or an
+            expert is not a string.
     """
     address = plan.request.options.scheduler
     threads = plan.request.options.threads

@@ -18,7 +18,7 @@ class DecodedRecord:
 
     Attributes:
         row: Row of the record in the stores.
-        ecg: The ECG in mV, or the error that reading it raised.
+        ecg: The ECG in mV at 500 Hz, or the error that reading it raised.
     """
 
     row: int

@@ -9,12 +9,12 @@ def worker_devices(options: ExtractOptions) -> tuple[str, ...]:
     """Return the device of each worker process on this machine.
 
     Args:
-        options: ``devices`` lists the devices; if it is empty, ``device`` is used, where ``auto``
-            selects all GPUs of the machine. Several workers share a device if there are more
-            workers than devices.
+        options: ``devices`` lists the devices; if it is empty, ``device`` is used. If that is
+            ``auto`` and the machine has several GPUs, all of them are used. Several workers share a
+            device if there are more workers than devices.
 
     Returns:
-        One device per worker: ``workers`` of them, by default one per device.
+        ``workers`` devices, by default each device once; ``auto`` with at most one GPU.
     """
     if options.devices:
         devices = options.devices

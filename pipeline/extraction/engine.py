@@ -22,7 +22,7 @@ class Engine(Protocol):
     """Computes shard ranges in this process or in other processes.
 
     Attributes:
-        stopped: Event that `stop` sets. Callers should not retry a failed call when it is set.
+        stopped: Event that `stop` sets. If it is set, do not retry a failed call of `extract`.
     """
 
     stopped: threading.Event
@@ -47,7 +47,7 @@ class Engine(Protocol):
         """
 
     def stop(self) -> None:
-        """Make the running calls of `extract` write their rows and return soon."""
+        """Set `stopped`; running calls of `extract` write their rows and return soon."""
 
 
 class InProcessEngine:

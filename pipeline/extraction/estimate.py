@@ -1,4 +1,4 @@
-"""Estimate of an extraction without running it: rows, bytes and hours per store."""
+"""Estimate of an extraction without running it: rows, bytes and duration per store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class StoreEstimate:
         complete: Number of requested rows that are complete.
         failed: Number of requested rows that failed in earlier runs.
         missing: Number of rows to compute; includes the failed rows if they are to be retried.
-        bytes: Size in bytes of the shards to create.
-        records_per_second: Rate of the expert in the newest run on the same type of device; None
-            if there is no such run.
-        writer: Holder of the store's lease; None if no process holds it.
+        bytes: Size in bytes of the embedding shards to create.
+        records_per_second: Rate of the expert in the newest run on the same type of device, per
+            worker and without decoding and writing; None if there is no such run.
+        writer: Holder of the store's current lease, which may have expired; None without a lease.
     """
 
     expert: str
@@ -42,7 +42,7 @@ class StoreEstimate:
 
     @property
     def hours(self) -> float | None:
-        """Estimated duration in hours; None if there is no earlier run to estimate it from."""
+        """Hours that one worker spends in the expert; None if the rate is unknown."""
         rate = self.records_per_second
         return self.missing / rate / 3600 if rate else None
 

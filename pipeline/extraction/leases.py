@@ -1,4 +1,4 @@
-"""Acquisition of the leases of all stores of an extraction: either all or none."""
+"""Acquisition of the leases of the stores of an extraction."""
 
 import threading
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Log = Callable[[str], None]
 def acquire_leases(
     request: ExtractionRequest, log: Log | None = None
 ) -> tuple[dict[Location, Lease], str | None]:
-    """Acquire the leases of all stores of a request.
+    """Acquire the leases of all stores of a request, or none if an error is raised.
 
     Every request includes the store of the gate's leads. If another extraction holds the lease of
     this store, a request with experts proceeds without it, and a request without experts fails.
@@ -30,8 +30,9 @@ def acquire_leases(
         another extraction, else None.
 
     Raises:
-        LeaseHeld: Another extraction is writing to an expert's store, or to the store of the gate's
-            leads, and the request includes no expert.
+        LeaseHeld: Another extraction is writing to an expert's store or, if the request includes no
+            expert, to the store of the gate's leads.
+        StoreError: The store root is unreachable or cannot be written.
     """
     *experts, leads = [target.location for target in request.targets]
     # First acquire a single lease. If two extractions of the same stores start at the same time,
@@ -45,7 +46,7 @@ def acquire_leases(
     note = f", Dask scheduler {scheduler}" if scheduler is not None else ""
 
     def acquire_one(location: Location) -> str | None:
-        """Acquire a lease; return the message if that of the gate's leads is held by another."""
+        """Acquire a lease; return a message if it is that of the gate's leads and is held."""
         try:
             held[location] = acquire(
                 leases_folder(location),

@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
     fourth of the CPU time of an extraction with DLinear.
 
     When glibc frees a block that is not on the heap, it allocates blocks up to this size on the
-    heap from then on, and keeps twice this size free at its end (``M_MMAP_THRESHOLD`` in
-    ``man mallopt``). Other allocators are not affected.
+    heap from then on, and keeps up to twice this size free at the end of the heap
+    (``M_MMAP_THRESHOLD`` in ``man mallopt``). Other allocators are not affected.
     """
     torch.empty(_BLOCK_BYTES, dtype=torch.uint8)

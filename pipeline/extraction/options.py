@@ -36,18 +36,20 @@ class ExtractOptions:
         devices: Torch devices of the workers, such as ``("cuda:0", "cuda:1")``; empty uses
             `device`, or all GPUs if `device` is ``auto``.
         threads: Number of torch threads per worker, 1 or more. None uses the cores that other
-            processes leave free.
+            processes leave free or, with `scheduler`, keeps the setting of the workers.
         scheduler: Address of a Dask scheduler whose workers compute the rows; None uses this
             machine.
         batch_size: Records per forward pass, at least 1. None adapts it so that a batch takes
             about 2 s and fits into the device's memory.
-        limit: Extract only the first `limit` records of the index; None extracts all.
-        records: File with the ids of the records to extract; None extracts all.
+        limit: Extract only the first `limit` records in index order; None extracts all.
+        records: File with the ids of the records to extract, applied before `limit`; None extracts
+            all.
         retry_failed: Whether to retry records that failed in earlier runs.
         wait_minutes: Maximum minutes to wait for stores that another extraction is writing.
-        flush_seconds: Maximum seconds between flushes of a partially filled shard. A killed
-            process loses at most this much work.
-        shard_rows: Rows per shard of a new store; None selects it from the size of the data set.
+        flush_seconds: Seconds between flushes of a partially filled shard, checked after each
+            batch. A killed process loses the rows since the last flush.
+        shard_rows: Rows per shard of the first stores of a data set. None selects it by the number
+            of records. If the store of the gate's leads exists, new stores have its value.
     """
 
     weights: tuple[str, ...] = ("published",)
@@ -79,7 +81,7 @@ class ExtractOptions:
         if self.scheduler is not None and (self.workers is not None or self.devices):
             raise UserError(
                 "--workers and --devices start processes on this machine, but --scheduler uses "
-                "those of a Dask cluster; use one of them."
+                "those of a Dask cluster; omit --scheduler or the other options."
             )
         if self.dtype not in DTYPES:
             raise UserError(f"The dtype is {self.dtype!r}; it must be {' or '.join(DTYPES)}.")

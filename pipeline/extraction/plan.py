@@ -105,7 +105,7 @@ class ExtractionPlan:
         return int(self._missing_anywhere(self.rows_of(shards)).sum())
 
     def ranges(self, count: int) -> tuple[ShardRange, ...]:
-        """Split the shards that have missing rows into at most `count` ranges of similar size."""
+        """Divide the shards with missing rows evenly into at most `count` ranges."""
         missing = self._missing_anywhere(slice(None))
         starts = np.arange(0, len(missing), self.shard_rows)
         shards = np.flatnonzero(np.logical_or.reduceat(missing, starts)) if len(starts) else starts
@@ -130,8 +130,9 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
         The plan. It holds the leases, so close it after use.
 
     Raises:
-        LeaseHeld: Another extraction is writing to an expert's store.
-        StoreError: A store cannot be opened or written, or the stores' rows do not match.
+        LeaseHeld: Another extraction is writing to a store; see `acquire_leases`.
+        StoreError: A store cannot be opened or written, the record ids are invalid, or the stores'
+            rows do not match.
     """
     held, leads_busy = acquire_leases(request, log)
     try:
@@ -145,7 +146,7 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
 def join_extraction(
     request: ExtractionRequest, tickets: Mapping[Location, Ticket]
 ) -> ExtractionPlan:
-    """Plan a part of an extraction under the leases of another process.
+    """Plan an extraction under the leases of another process.
 
     Args:
         request: The same request as in the process that holds the leases.

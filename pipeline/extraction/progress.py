@@ -24,7 +24,7 @@ class JobProgress:
 
     @contextmanager
     def part(self) -> Iterator[Progress]:
-        """Yield a progress callback for one part. It reports the sum over all parts to the job."""
+        """Yield a callback for the progress of one part, which reports the sum over all parts."""
         part = object()
 
         def progress(done: int, _: int) -> None:
@@ -37,7 +37,7 @@ class JobProgress:
             yield progress
             is_complete = True
         finally:
-            # Move the count in one step, so that no other thread adds it twice.
+            # Move the count under the lock, so that no other thread reports it twice or not at all.
             with self._lock:
                 done = self._running.pop(part, 0)
                 self._completed += done if is_complete else 0

@@ -29,18 +29,18 @@ def extract_range(
 ) -> None:
     """Compute and write the missing rows in a range of shards.
 
-    A repeated call computes only the rows that are still missing. The function holds at most one
-    shard of each store and two batches of ECGs in memory.
+    A repeated call computes only the rows that are still missing. One shard of each store and two
+    decoded batches of ECGs are in memory at a time.
 
     Args:
         plan: Plan of the extraction.
         shards: Range of shards.
-        summary: Updated in place whenever rows are written.
+        summary: Updated in place.
         progress: Called after each batch with the record counts of this range.
 
     Raises:
-        UserError: An expert runs out of device memory.
-        StoreError: A store cannot be read or written.
+        UserError: The device is out of memory even with a single ECG.
+        StoreError: A store cannot be read or written, or its lease was lost (`LeaseLost`).
     """
     # Disable TF32, because it would make embeddings differ between GPU models, and between GPU and
     # CPU.

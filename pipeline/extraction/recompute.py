@@ -60,8 +60,8 @@ def recompute(
         store: Store to check.
         dataset: Data set that the store was extracted from.
         count: Maximum number of rows to recompute; if the store has fewer, all are recomputed.
-        weights: Weights, as in `ExtractOptions.weights`. If empty, the weights in the store's
-            provenance if they are ``random:SEED``, else the published checkpoint.
+        weights: Weights, as in `ExtractOptions.weights`. Default: the weights in the store's
+            provenance if they are ``random:SEED``, otherwise ``published``.
         device: Torch device; ``auto`` selects a GPU if there is one.
         seed: Seed of the random sample.
         batch_size: Records per forward pass.
@@ -70,8 +70,8 @@ def recompute(
         Numbers of equal and close rows, and a message for each different row.
 
     Raises:
-        UserError: The device or the weights are unavailable, or the provenance of the expert
-            loaded now differs from the store's.
+        UserError: The device, the expert or its weights are unavailable, or the provenance of the
+            loaded expert differs from the store's.
         StoreError: The store cannot be read.
     """
     device = resolve_device(device)
@@ -174,7 +174,7 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
 
 
 def _describe_differences(current: dict[str, Any], expected: dict[str, Any]) -> str:
-    """List the keys with different values in two provenance documents, and values if short."""
+    """List the keys with different values in two provenance documents, with short values."""
 
     def describe(key: str) -> str:
         new, stored = str(current.get(key)), str(expected.get(key))

@@ -48,7 +48,7 @@ class ExtractionRequest:
         dataset: Source of the ECGs.
         targets: One target per store. The gate's sampled leads are always included and come last.
         record_ids: Requested record ids, in index order.
-        device: Torch device of the first worker, such as ``cpu`` or ``cuda:0``.
+        device: Torch device of this process or its first worker, such as ``cpu`` or ``cuda:0``.
         options: Options that the request was resolved with.
     """
 
@@ -94,7 +94,7 @@ def provenance(
         decoding: Options with which the records are decoded.
 
     Returns:
-        The document, which consists of JSON values.
+        The document, which can be serialized as JSON.
     """
     return {
         "dataset": namespace,
@@ -127,14 +127,14 @@ def resolve_request(
         dataset: A data set, or its spec such as ``ludb:/data/ludb``.
         store: Root folder or URL of the stores.
         experts: Names from the registry, or expert objects.
-        options: Options of the extraction; None selects ``ExtractOptions()``.
+        options: Options of the extraction. Default: ``ExtractOptions()``.
 
     Returns:
         The request. Experts that share a store are included once.
 
     Raises:
         UserError: The data set, an expert, its weights, a record or the device is unavailable.
-        StoreError: `store` is not a valid store root.
+        StoreError: `store` or the name of an expert is invalid, or the bucket is unreachable.
     """
     options = options or ExtractOptions()
     source = resolve_dataset(dataset, options.decoding)

@@ -20,10 +20,10 @@ class ShardBuffer:
     Args:
         planned: Plan of the store.
         shard: Number of the shard.
-        summary: Updated in place whenever rows are written.
+        summary: Updated in place.
 
     Attributes:
-        missing: Mask of the rows to compute.
+        missing: Mask of the rows to compute; does not change.
         computed: Mask of the rows computed since the last write, complete or failed.
         status: Status of every row.
         embedding: Embedding of every row; empty if no row is missing.

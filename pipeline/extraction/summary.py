@@ -44,16 +44,17 @@ class ExtractionSummary:
         already_complete: Number of requested rows that were already complete.
         previously_failed: Number of rows that failed in earlier runs and were not retried.
         failed: Number of rows that failed in this run, by (expert, reason).
-        failed_records: Number of records that failed in this run, by reason.
+        failed_records: Number of records that failed in this run, by reason. A record whose
+            embedding is not finite counts once per expert.
         failures: The first `MAX_FAILURES` failures of this run.
         embedded: Number of records passed to each expert, by name of the expert.
-        embedding_seconds: Seconds spent in each expert, by name of the expert.
+        embedding_seconds: Seconds spent in each expert, summed over workers, by name of the expert.
         stores: Locations of the stores.
         run_records: Locations of the run records of this run.
         leads_busy: Reason why the gate's leads were not extracted; None if they were.
         without_embeddings: For each expert whose requested records all failed, in this run or
             earlier, the number of records by reason.
-        workers: Number of processes that computed rows.
+        workers: Largest number of workers during the extraction.
         retries: Number of times that a range of shards was started again after an error or the loss
             of its worker.
     """
@@ -84,11 +85,7 @@ class ExtractionSummary:
         )
 
     def add(self, part: "ExtractionSummary") -> None:
-        """Add the results of a worker.
-
-        Args:
-            part: Results of one range of shards.
-        """
+        """Add the counts, failures and timings of one range of shards."""
         self.computed += part.computed
         self.already_complete += part.already_complete
         self.failed += part.failed
@@ -114,7 +111,7 @@ class ExtractionSummary:
             self.failures.append(failure)
 
     def recount(self, plan: ExtractionPlan) -> None:
-        """Replace the counts with the stores' counts, because lost workers do not report theirs."""
+        """Recount rows and records in the stores, because lost workers do not report theirs."""
         self.already_complete, self.computed = plan.already_complete, 0
         self.failed.clear()
         unreadable: dict[str, np.ndarray] = {}

@@ -105,14 +105,15 @@ def run_work(
         shards: Range of shards.
         device: Torch device.
         progress: Called after each batch with the record counts of this range. If it raises
-            `WorkStopped`, the rows computed so far are written.
+            `WorkStopped`, the rows computed so far are written, and this function returns.
 
     Returns:
         Counts, failures and timings of this range.
 
     Raises:
-        UserError: The data set, an expert or the device is unavailable in this process, or the data
-            set, weights or EnECG version differ from those of the coordinating process.
+        UserError: The data set, an expert or the device is unavailable in this process, the device
+            is out of memory, or the data set, weights or EnECG version differ from those of the
+            coordinating process.
         StoreError: A store cannot be read or written.
         LeaseLost: Another extraction has taken over a lease.
     """

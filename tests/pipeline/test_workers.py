@@ -74,6 +74,10 @@ def on_cluster(cluster: LocalCluster) -> dict[str, Any]:
     return {"options": {"scheduler": cluster.scheduler_address}}
 
 
+def kill_worker(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_workers_write_the_same_stores_as_one_process(
     synthetic_dir: Path, tmp_path: Path, expected: ExtractionSummary
 ):
@@ -150,6 +154,23 @@ def test_ranges_of_killed_workers_are_computed_by_others(
         summary.lines()
     )
     assert all(b'"range_retries": 2' in (file.read() or b"") for file in summary.run_records)
+
+
+def test_number_of_lost_workers_is_that_of_the_scheduler(
+    synthetic_dir: Path,
+    tmp_path: Path,
+    cluster: LocalCluster,
+    on_cluster: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:
+        assert isinstance(engine, DaskEngine)
+        monkeypatch.setattr(dask_engine, "_extract_on_worker", kill_worker)
+        engine.extract(plan.ranges(1)[0], summary)
+
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 1)
+    with pytest.raises(UserError, match=r"^2 workers were lost"):
+        run(synthetic_dir, tmp_path, run_plan=run_plan, **on_cluster)
 
 
 def test_lost_workers_that_restart_slowly_are_not_dropped():
@@ -284,7 +305,7 @@ def test_expert_objects_and_invalid_schedulers_or_workers_are_user_errors(
         extract(dataset, tmp_path, [LeadsSample()], options=options)
     with pytest.raises(UserError, match="is not an address of a Dask scheduler"):
         run(synthetic_dir, tmp_path, options={"scheduler": "threads"})
-    with pytest.raises(UserError, match="use one of them"):
+    with pytest.raises(UserError, match="omit --scheduler or the other options"):
         replace(options, workers=2)
     with pytest.raises(UserError, match="must be 1 or more"):
         replace(OPTIONS, workers=0)
