@@ -24,7 +24,7 @@ def open_root(root: str | Path) -> RecordFiles:
         The files below the root.
 
     Raises:
-        UserError: The URL has another scheme or contains credentials.
+        UserError: The URL is invalid or contains credentials; see `stores.url.check_url`.
     """
     if isinstance(root, str) and "://" in root:
         # Imported here because a directory does not need obstore.
@@ -38,12 +38,10 @@ def open_root(root: str | Path) -> RecordFiles:
 def file_exists(files: RecordFiles, name: str) -> bool:
     """Return whether a file exists. In a directory, the file may be a link to any target.
 
-    Do not pass names from tables or headers: only `RecordFiles.read` rejects files outside of the
-    root.
-
     Args:
         files: The files of a data set.
-        name: Name of the file, which must not come from user data.
+        name: Name of the file. Do not pass names from tables or headers: unlike `RecordFiles.read`
+            and `RecordFiles.open`, this function does not reject files outside of a directory.
 
     Returns:
         Whether it exists.
@@ -65,7 +63,7 @@ def find_table(files: RecordFiles, name: str) -> str | None:
         name: Name of the table without suffix.
 
     Returns:
-        ``NAME.csv`` or ``NAME.csv.gz``; None if neither exists.
+        ``NAME.csv`` if it exists, else ``NAME.csv.gz``; None if neither exists.
     """
     for table in (f"{name}.csv", f"{name}.csv.gz"):
         if file_exists(files, table):
@@ -79,7 +77,7 @@ def copy_file(files: RecordFiles, name: str, target: Path) -> None:
     Args:
         files: The files of a data set.
         name: Name of the file.
-        target: Path of the copy. Its folders are created if they do not exist.
+        target: Path of the copy. Missing folders are created, and an existing file is replaced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.open(name) as source, target.open("wb") as copy:
@@ -88,14 +86,14 @@ def copy_file(files: RecordFiles, name: str, target: Path) -> None:
 
 @contextmanager
 def local_copy(files: RecordFiles, name: str) -> Iterator[Path]:
-    """Provide a local path of a file, temporarily copied if the root is a URL.
+    """Provide a local path of a file: that of a temporary copy if the root is a URL.
 
     Args:
         files: The files of a data set.
-        name: Name of the file.
+        name: Name of the file, as for `file_exists`.
 
     Yields:
-        The path, valid inside the ``with`` block.
+        The path, valid inside the ``with`` block. In a directory, the file may be missing.
     """
     if isinstance(files, DirectoryFiles):
         yield Path(files.root) / name

@@ -27,38 +27,39 @@ def read_wfdb(
 ) -> Float32[np.ndarray, "12 5000"]:
     """Read the first ten seconds of a record in mV at 500 Hz.
 
-    The following rules apply in this order:
+    A record is excluded for the first of the following reasons that is found:
 
-    - ``unreadable``: a file cannot be read, or the header is invalid, refers to a file outside its
-      folder, has no gain or a unit that is not a voltage, or its rate is not 100 to 2000 Hz. Errors
-      in signals other than the twelve leads are ignored.
+    - ``unreadable``: a file cannot be read or decoded; the header is invalid, not supported, or
+      refers to a file outside its folder; a lead has no gain, infinite voltages, or a unit that is
+      not a voltage; or the rate is not 100 to 2000 Hz. For signals other than the twelve leads,
+      only the format matters, and only if they are in the same file as a lead.
     - ``missing_lead``: one of the twelve leads is missing (see `lead_selection.parse_lead`).
     - ``missing_file``: the header or a signal file does not exist or is not a regular file.
     - ``cut_file``: a signal file is shorter than the header states, or empty.
-    - ``duplicate_lead``: two signals have the same lead name but different samples.
+    - ``duplicate_lead``: several signals of the same lead have different samples.
     - ``too_short``: the record is shorter than 10 s, or than 5 s with ``short_records="mirror"``.
     - ``nan_samples``: a sample of the twelve leads is missing. Nothing is interpolated, because
       experts would embed values that were not measured.
     - ``flat_lead``: all samples of a lead are equal.
-    - ``wrong_checksum``: the samples of a lead do not match the header's checksum. This is checked
-      last, because the other reasons are more specific, and only if the header has checksums and
-      the record is not longer than 10 s.
+    - ``wrong_checksum``: the samples of a lead do not match the header's checksum. Checked last,
+      and only if the header has a checksum other than 0 and states a length of at most 10 s.
 
-    Only the first 10 s are read. Records with another rate are resampled; for the filter, the first
-    and the last sample are repeated beyond the ends.
+    All rules apply to the first 10 s. Records at other rates than 500 Hz are resampled; for the
+    filter, the first and the last sample are repeated beyond the ends.
 
     Args:
         record: Record name without ``.hea`` in `files`; a local path if `files` is None.
         files: Files of the data set.
-        units_per_mv: ADC units per mV of all leads, for sources whose headers are known to be
-            wrong. None uses the gains, offsets and units of the header.
+        units_per_mv: ADC units per mV of all leads, with 0 V at ADC value 0, for sources with wrong
+            headers. None uses the gains, baselines and units of the header.
         options: Options for short records and missing leads.
 
     Returns:
         The leads in the order of `enecg.ecg_format.LEADS`.
 
     Raises:
-        UnreadableRecord: One of the rules excludes the record.
+        UnreadableRecord: The record is excluded.
+        UserError: A server is unreachable, or the temporary folder for wfdb cannot be written.
     """
     return to_ecg(read_leads(record, files, units_per_mv=units_per_mv, options=options), options)
 

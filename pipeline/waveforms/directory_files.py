@@ -16,11 +16,10 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 class DirectoryFiles:
     """Files below a directory.
 
-    A link is followed if its target is in the directory. A link in the directory to a folder
-    outside of it, for example on another disk, is followed too. Links in such an outside folder are
-    followed only if their targets are in the same outside folder or in the directory. No file
-    outside of these folders can be read; in particular, a link to a single file outside is
-    rejected.
+    A symbolic link is followed if its target is in the directory. A link in the directory to a
+    folder outside of it, for example on another disk, is followed too. Links in such an outside
+    folder are followed only if their targets are in the same outside folder or in the directory.
+    No file outside of these folders can be read; a link to a single file outside is rejected.
 
     Args:
         root: Path of the directory.
@@ -36,7 +35,7 @@ class DirectoryFiles:
         """Resolve the directory without opening it; it may be a symbolic link."""
         self.root = os.fspath(root)
         self._real_root = os.path.realpath(root)
-        # Cached, because resolving a folder takes 20 us, 5 % of the time to decode a record.
+        # Cached, because resolving a folder takes 20 us, 5 % of the time of decoding a record.
         self._real_path = lru_cache(maxsize=1024)(os.path.realpath)
 
     def __reduce__(self) -> tuple[type["DirectoryFiles"], tuple[str]]:

@@ -7,7 +7,7 @@ from pipeline.waveforms.wfdb_header import is_comment, split_lines
 COMMENT_FIELDS = ("age", "sex", "dx", "rx", "hx", "sx")
 """Age, sex, diagnoses, prescriptions, history and symptoms.
 
-Headers of the PhysioNet/CinC challenges of 2020 and 2021 contain a line for each, such as
+Headers of the PhysioNet/CinC challenges of 2020 and 2021 contain one line per field, such as
 ``#Age: 56`` or ``# Age: 56``.
 """
 
@@ -20,11 +20,11 @@ def parse_comments(content: bytes) -> dict[str, str]:
     """Parse the fields about the patient in a header.
 
     Args:
-        content: Content of a header file. Only its comments must be valid.
+        content: Content of a header file. Lines other than comments are ignored.
 
     Returns:
-        The text of each field of `COMMENT_FIELDS` in the header. Different texts of the same field
-        are joined by ``", "``.
+        The text of each field of `COMMENT_FIELDS` that is in the header and not empty. Different
+        texts of the same field are joined by ``", "``.
     """
     texts_by_field: dict[str, dict[str, None]] = {}
     for line in filter(is_comment, split_lines(content)):

@@ -24,7 +24,7 @@ _SPELLINGS = {lead.lower(): lead for lead in LEADS}
 
 
 class MissingLeadsError(Exception):
-    """A header lacks some of the twelve leads.
+    """A record lacks some of the twelve leads.
 
     Args:
         message: The problem, as a clause without the name of the file.
@@ -50,11 +50,11 @@ class LeadSelection:
         rows: Index of each signal in the header.
         leads: Lead of each signal.
         recorded: Number of distinct recorded leads.
-        gain: ADC units per physical unit, negative for an inverted lead; float32 if that is exact
-            (see `_float32_is_exact`), else float64.
+        gain: ADC units per physical unit, multiplied by -1 for an inverted lead; float32 if that is
+            exact (see `_float32_is_exact`), else float64.
         zero: ADC value at 0 V, in the dtype of `gain`.
         mv_per_unit: Millivolts per physical unit.
-        missing: Digital value that marks a missing sample.
+        missing: Digital value of a missing sample; `_NO_MISSING_VALUE` if the format has none.
         derivations: Derivations of the leads that are not recorded.
     """
 
@@ -72,7 +72,7 @@ class LeadSelection:
     ) -> Float32[np.ndarray, "signal time"]:
         """Return ``(digital - zero) / gain`` in mV with NaN for missing samples.
 
-        The result is bit-identical to a computation in float64 that is rounded at the end.
+        The result has the same bits as a computation in float64 that is rounded at the end.
         """
         if self.gain.dtype == np.float32 and digital.dtype == np.int16:
             mv = digital.astype(np.float32)
@@ -115,16 +115,16 @@ def select_leads(
     """Select the signals of the twelve leads by name (see `parse_lead`).
 
     Args:
-        signals: Signals of a header.
-        units_per_mv: ADC units per mV of all leads. None uses the gains, offsets and units of the
-            header.
+        signals: Signals of a record.
+        units_per_mv: ADC units per mV of all leads, with 0 V at ADC value 0. None uses the gains,
+            baselines and units of the header.
         derive_leads: Whether missing limb leads are computed from two recorded limb leads.
 
     Returns:
         The selected signals, with the scales of their samples.
 
     Raises:
-        MissingLeadsError: A lead is missing.
+        MissingLeadsError: A lead is missing and not derived.
         HeaderError: The format, gain or unit of a lead is invalid.
     """
     signals_of: dict[str, list[tuple[int, int]]] = {}

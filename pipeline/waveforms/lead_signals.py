@@ -31,15 +31,14 @@ class LeadSignals:
     """The twelve leads of a record before quality checks and resampling.
 
     Attributes:
-        location: Path or URL of the record, without suffix.
+        location: Path or URL of the record without suffix, or the name of an array.
         mv: Up to the first ten seconds in mV, leads in the order of `LEADS`; NaN marks missing
             samples.
-        digital: The same samples of the recorded leads in ADC units, as stored in the file; without
-            samples for signals that are not from a file.
+        digital: The same samples of the recorded leads in ADC units; no samples for an array.
         rate_hz: Sampling rate in Hz.
         names: Names of all signals of the record, as spelled in the header.
         derived: Leads that were computed from other leads.
-        repeated: Leads for which several signals have the same samples.
+        repeated: Lead of each signal whose samples equal those of an earlier signal of that lead.
         checksum_mismatches: Leads whose samples do not match the header's checksum.
     """
 
@@ -84,6 +83,7 @@ def read_leads(
     Raises:
         UnreadableRecord: The reason is ``missing_file``, ``cut_file``, ``unreadable``,
             ``missing_lead`` or ``duplicate_lead``.
+        UserError: As for `decode.read_wfdb`.
     """
     name, files = _split_path(record, files)
     where = files.location(name)

@@ -27,15 +27,15 @@ _CHUNK_BYTES = 1 << 20
 
 
 class ObjectFiles:
-    """Files below a URL.
+    """Files below a URL; see `RecordFiles`.
 
-    boto3 finds the S3 credentials. Without credentials, requests are not signed, which suffices for
-    public buckets such as ``s3://physionet-open``.
+    boto3 finds the S3 credentials. Without S3 credentials, requests are not signed, which suffices
+    for public buckets such as ``s3://physionet-open``.
 
-    A missing file raises `FileNotFoundError`. If a request fails otherwise (retries end after a
-    minute), methods request the file that was read last. If this succeeds, only the current file is
-    affected, and they raise `OSError`. If it fails, or no file was read before, all records are
-    probably affected, and they raise `UserError`.
+    If a request fails for another reason than a missing file (retries end after a minute), methods
+    request the file that was read last. If this succeeds, only the current file is affected, and
+    methods raise `OSError`. If it fails, or no file was read before, all records are probably
+    affected, and methods raise `UserError`.
 
     Args:
         url: URL of the root, without a trailing slash.

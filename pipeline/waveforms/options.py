@@ -16,8 +16,8 @@ class DecodeOptions:
     Both options are part of a store's identity.
 
     Attributes:
-        short_records: ``refuse`` makes records shorter than 10 s unreadable; ``mirror`` extends
-            records of at least 5 s to 10 s with their end in reverse.
+        short_records: ``refuse`` excludes records shorter than 10 s; ``mirror`` excludes records
+            shorter than 5 s, and extends others to 10 s with their end in reverse.
         derive_leads: Whether missing limb leads are computed from two recorded limb leads.
     """
 

@@ -1,6 +1,6 @@
 """Signal quality: findings on the leads of a record.
 
-The reason of a finding is in `failures.REASONS` if the finding makes the record unreadable, or in
+The reason of a finding is in `failures.REASONS` if the finding excludes the record, or in
 `FINDINGS` if the record can be used. Swapped precordial leads are not detected, because no
 equations relate them to each other.
 """
@@ -22,7 +22,7 @@ DUPLICATE_RECORDING = "duplicate_recording"
 FINDINGS = {
     "short_record": "record is shorter than 10 s, and was extended with its end in reverse",
     "clipped": "plateaus at the minimum or maximum of {leads}",
-    "lead_off": "constant signal, or a range below 10 uV, in {leads}",
+    "lead_off": "constant signal for 1 s, or a range below 10 uV, in {leads}",
     "repeated_lead": "several signals of lead {leads} have the same samples",
     "duplicated_leads": "the leads {leads} are equal",
     "swapped_leads": "the leads {leads} are probably swapped",
@@ -36,23 +36,23 @@ MIN_PLATEAU_SAMPLES = 5
 """Minimum number of equal consecutive samples of a plateau at a lead's minimum or maximum."""
 
 MIN_CLIPPED_S = 0.02
-"""Minimum total duration of a clipped lead's plateaus; a single rounded peak is shorter."""
+"""Minimum total duration of the plateaus of a clipped lead; a single rounded peak is shorter."""
 
 MIN_CLIPPED_RANGE_MV = 0.2
-"""Minimum range of a clipped lead. Plateaus of smaller leads result from the file's resolution."""
+"""Minimum range of a clipped lead. With a smaller range, plateaus result from the resolution."""
 
 LEAD_OFF_S = 1.0
 """Minimum duration of a constant signal for which an electrode is considered detached. A cardiac
 pause is not constant, because of noise."""
 
 LEAD_OFF_RANGE_MV = 0.01
-"""Range of a lead below which an electrode is considered detached: two units of MIMIC-IV-ECG."""
+"""Range of a lead below which an electrode is considered detached: 2 ADC units of MIMIC-IV-ECG."""
 
 MAX_AMPLITUDE_MV = 20.0
 """Largest plausible amplitude. Larger values indicate a wrong gain or unit, or a defibrillation."""
 
 MIN_RANGE_MV = 0.1
-"""If all leads have a smaller range, the gain or unit is wrong."""
+"""If all leads have a smaller range, the gain or unit is probably wrong."""
 
 LIMB_TOLERANCE = 0.1
 """Largest tolerated RMS error of `_RELATIONS`, relative to the RMS of the limb leads."""
@@ -91,14 +91,14 @@ class Finding:
 
 
 def examine(signals: LeadSignals, options: DecodeOptions = DEFAULT_OPTIONS) -> tuple[Finding, ...]:
-    """Return all findings on a record.
+    """Return all findings on a record, except for `DUPLICATE_RECORDING`.
 
     Args:
         signals: The leads of the record.
         options: Decoding options; only `short_records` is used.
 
     Returns:
-        The findings, starting with those that make the record unreadable.
+        The findings, starting with those that exclude the record.
     """
     rate_hz = signals.rate_hz
     # An implausible gain may produce voltages whose squares overflow float32.
@@ -131,13 +131,13 @@ def examine(signals: LeadSignals, options: DecodeOptions = DEFAULT_OPTIONS) -> t
 def make_finding(
     reason: str, location: str, leads: tuple[str, ...] = (), **details: object
 ) -> Finding:
-    """Return a finding with its sentence.
+    """Return a finding that does not exclude the record, with its sentence.
 
     Args:
         reason: A key of `FINDINGS`.
         location: Path or URL of the record.
         leads: Affected leads.
-        **details: Values of the other fields in the description.
+        **details: Values of the other placeholders in the description.
 
     Returns:
         The finding.
@@ -203,7 +203,7 @@ def _check_limb_leads(voltage: Float64[np.ndarray, "6 time"]) -> dict[str, tuple
 def _relative_errors(
     covariance: Float64[np.ndarray, "6 6"], orders: np.ndarray
 ) -> Float64[np.ndarray, " order"]:
-    """Compute the largest error of `_RELATIONS` for each order of the leads."""
+    """Compute the largest relative RMS error of `_RELATIONS` for each order of the leads."""
     permuted = covariance[orders[:, :, None], orders[:, None, :]]
     squares = np.einsum("ki,oij,kj->ok", _RELATIONS, permuted, _RELATIONS).clip(0)
     scale = max(np.sqrt(np.trace(covariance) / len(LIMB_LEADS)), LIMB_NOISE_MV / LIMB_TOLERANCE)

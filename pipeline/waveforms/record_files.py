@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 STREAM_BYTES = 8 << 20
-"""Buffer size of a streamed file; each refill may be one request."""
+"""Buffer size for streamed files."""
 
 
 class Content(NamedTuple):
@@ -29,8 +29,9 @@ class OutsideRootError(Exception):
 class RecordFiles(Protocol):
     """Read-only files below a root, named by relative paths such as ``a/b/c``.
 
-    Implementations can be pickled. Their methods raise `FileNotFoundError` for a name that does
-    not exist or is not a regular file, and `OutsideRootError` for a name outside the root.
+    Implementations can be pickled. `read` and `open` raise `FileNotFoundError` if a file is missing
+    or not a regular file, `OutsideRootError` if it is outside the root, another `OSError` if it
+    cannot be read, and `UserError` if the server cannot be reached.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Digests of recordings, to find recordings with several ids."""
+"""Digests of recordings, to find recordings that have several record ids."""
 
 import hashlib
 
@@ -10,8 +10,8 @@ DIGEST_BYTES = 16
 
 
 def digest_recording(signals: LeadSignals) -> bytes | None:
-    """Return a digest of the samples and their rate; None if every lead is constant or missing."""
-    # If samples are missing, the comparison with NaN is false, so the lead is ignored.
+    """Return a digest of samples and rate; None if every lead is constant or lacks samples."""
+    # If a sample is missing, the comparison with NaN is false.
     if not (signals.mv.max(1) > signals.mv.min(1)).any():
         return None
     # Adding 0 turns -0 into 0.

@@ -21,7 +21,7 @@ def read_header(files: RecordFiles, record: str) -> bytes:
         Content of the file.
 
     Raises:
-        UnreadableRecord: The file does not exist or cannot be read.
+        UnreadableRecord: The file does not exist, cannot be read, or is outside the data set.
         HeaderError: The file is too large for a header.
     """
     content = _read(files, f"{record}.hea", _MAX_HEADER_BYTES)
@@ -42,11 +42,11 @@ def read_signals(
         length: Number of samples to read per signal.
 
     Returns:
-        The number of samples per signal (less than `length` for a shorter record), and the bytes
-        that contain them.
+        The number of samples per signal (less than `length` for a shorter record), and for each
+        file the bytes from its start that contain them.
 
     Raises:
-        UnreadableRecord: A file is missing, too short or unreadable.
+        UnreadableRecord: A file is missing, too short, unreadable or outside the data set.
     """
     folder = record[: record.rfind("/") + 1]
     contents = []

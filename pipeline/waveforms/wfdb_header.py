@@ -3,8 +3,8 @@
 Supported are records in one segment whose signals have one sample per frame and no skew. Missing
 optional fields have the defaults of the format
 (https://physionet.org/physiotools/wag/header-5.htm), except the gain, without which a signal is not
-calibrated. An invalid signal or file is an error only if it is used (see `Signals.errors` and
-`Header.keep`).
+calibrated, and the initial value, which is 0 as in wfdb. An invalid signal or file is an error only
+if it is used (see `Signals.errors` and `Header.keep`).
 """
 
 import math
@@ -77,7 +77,7 @@ _DEFAULT_RATE_HZ = "250"
 
 
 class HeaderError(ValueError):
-    """A header is invalid or unsupported.
+    """A header is invalid or not supported, or its samples cannot be decoded.
 
     Args:
         message: The problem, as a clause without the name of the file.
@@ -101,10 +101,10 @@ class Signals:
     Attributes:
         formats: Keys of `FORMATS`; an empty string if invalid.
         offsets: Byte offset of the samples in the signal's file.
-        gains: ADC units per physical unit.
+        gains: ADC units per physical unit; NaN if the format or gain is invalid.
         baselines: ADC value at 0 physical units.
         units: Physical unit in lower case.
-        names: Signal names as in the header; empty if there is none.
+        names: Signal names as in the header; an empty string if there is none.
         errors: Arguments of the `HeaderError` to raise if the signal is used; None if it is valid.
     """
 
@@ -132,7 +132,7 @@ class Signals:
 
 
 class SignalFile(NamedTuple):
-    """A signal file. Its signals have the same format, and the byte offset of the first signal.
+    """A signal file. All its signals have the byte offset of the first and must have one format.
 
     Attributes:
         name: File name in the header's folder.
@@ -153,8 +153,8 @@ class Header:
         rate_hz: Samples per second.
         length: Samples per signal, at least 1; None if the header does not state it.
         files: Signal files in the order of their signals.
-        initial: Initial value per signal as digits; None if missing.
-        checksums: Sum of the samples modulo 65536 per signal as digits; None if missing.
+        initial: Initial value of each signal, as text; None if missing.
+        checksums: Sum of the samples of each signal modulo 65536, as text; None if missing.
         signals: All other fields of the signals.
     """
 
@@ -172,7 +172,7 @@ class Header:
             rows: Numbers of the signals to read.
 
         Returns:
-            The header, and the numbers of the signals in it.
+            The header with the other files, and the number in it of each signal in `rows`.
 
         Raises:
             HeaderError: One of the remaining files is invalid or not supported.

@@ -25,8 +25,8 @@ def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, in
         length: Number of samples to read per signal.
 
     Returns:
-        The smallest size in bytes that matches the header, and the number of bytes that contain
-        the first `length` samples of each signal.
+        The smallest size that matches the header, and the number of bytes from the start of the
+        file that contain the first `length` samples of each signal, rounded up to a block.
     """
     offset = header.signals.offsets[file.first]
     frame_bytes = (file.end - file.first) * FORMATS[header.signals.formats[file.first]].width
@@ -60,8 +60,8 @@ def digital_samples(
     Args:
         header: Header of the record.
         length: Number of samples per signal.
-        contents: Bytes from the start of each file in `header.files`, at least as many as
-            `bytes_needed` returns.
+        contents: Bytes from the start of each file in `header.files` that contain these samples;
+            see `bytes_needed`.
 
     Returns:
         The samples in ADC units.
@@ -83,7 +83,7 @@ def decode_format16(
     Args:
         header: Header of the record.
         length: Number of samples per signal.
-        content: Bytes from the start of the file.
+        content: Bytes from the start of the file that contain these samples.
 
     Returns:
         The samples in ADC units.

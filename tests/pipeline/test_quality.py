@@ -224,7 +224,7 @@ def odd_records() -> dict[str, tuple[np.ndarray | WfdbRecord, str, str]]:
             "unreadable",
             "voltages are infinite; copy",
         ),
-        "off": (off, "lead_off (V4)", "constant signal, or a range below 10 uV, in V4."),
+        "off": (off, "lead_off (V4)", "constant signal for 1 s, or a range below 10 uV, in V4."),
         "equal": (equal, "duplicated_leads (V3, V4)", "the leads V3, V4 are equal."),
         "swapped": (swap_leads(good), "swapped_leads (I, II)", "I, II are probably swapped."),
         "volts": (
