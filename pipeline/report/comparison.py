@@ -25,8 +25,8 @@ def list_runs(runs: Sequence[RunResults]) -> Table:
         runs: Results of the runs.
 
     Returns:
-        Columns for folder, data set, experts, untrained weights, date and EnECG's scores: one
-        column for each of the paper's tasks that any run has, and one for all custom tasks.
+        Columns for folder, data set, experts, untrained weights, time of completion and EnECG's
+        scores: one for each of the paper's tasks in any run, and one for a run's first custom task.
     """
     all_tasks = {name: task for run in runs for name, task in run.tasks.items()}
     tasks = {name: all_tasks[name] for name in TASKS if name in all_tasks}
@@ -58,8 +58,8 @@ def compare_runs(runs: Sequence[RunResults]) -> list[Table]:
         runs: Results of two or more runs of the same data set.
 
     Returns:
-        The table of settings, with a warning if the runs have different test patients, and one
-        table of scores per task.
+        The table of settings, with a note on whether the runs have the same seeds and patients, and
+        one table of scores per task.
 
     Raises:
         UserError: The runs have different data sets.
@@ -85,9 +85,9 @@ def _build_settings_table(runs: Sequence[RunResults], names: Sequence[str]) -> T
     notes = [] if rows else ["The runs have the same settings."]
     if len({run.config["cohorts_digest"] for run in runs}) > 1:
         notes.append(
-            "WARNING: the runs have different training and test patients, so part of the "
-            "difference between their scores is due to chance. Runs have the same patients if "
-            "--seed, --repeats, --patients, --limit and the records with embeddings are the same."
+            "WARNING: the runs have different seeds or patients, so part of the difference between "
+            "their scores is due to chance. Seeds and patients depend on --seed, --repeats, "
+            "--patients, --ecgs, --limit, --records, folds and the records with embeddings."
         )
     else:
         notes.append("All runs have the same training and test patients.")

@@ -30,8 +30,8 @@ def write_comparison(runs: Sequence[RunResults], out: Path) -> None:
         out: Path of the page.
 
     Raises:
-        UserError: The runs have different data sets, a file of a run is damaged, or the page cannot
-            be written.
+        UserError: The runs have different data sets, a file of a run is missing or damaged, or the
+            page cannot be written.
     """
     tables = compare_runs(runs)
     names = choose_names(runs)
@@ -87,8 +87,8 @@ def _difference_table(
         differences: tuple[Difference, ...] = ()
         if run.config["cohorts_digest"] != reference.config["cohorts_digest"]:
             notes.append(
-                f"{name}: no paired differences, because its patients differ from those of "
-                f"{names[0]}."
+                f"{name}: no paired differences, because its seeds or patients differ from those "
+                f"of {names[0]}."
             )
         elif not all((folder / PREDICTIONS).is_file() for folder in (run.folder, reference.folder)):
             notes.append(f"{name}: no paired differences, because predictions are missing.")

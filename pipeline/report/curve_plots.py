@@ -1,4 +1,4 @@
-"""Plots of classifications: ROC and precision-recall curves, and AUROC by class."""
+"""Plots of classification tasks: ROC and precision-recall curves, and AUROC by class or label."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,7 +22,7 @@ def plot_roc(by_method: _ByMethod, colors: Mapping[str, str]) -> Figure | None:
         colors: Color of each method.
 
     Returns:
-        The figure, with the interval of EnECG; None if a class has no test record.
+        The figure, with EnECG's 95% interval; None if no repeat has test records of both classes.
     """
     figure = _plot_curves(by_method, colors, roc_curve)
     if figure is not None:
@@ -34,14 +34,14 @@ def plot_roc(by_method: _ByMethod, colors: Mapping[str, str]) -> Figure | None:
 
 
 def plot_precision_recall(by_method: _ByMethod, colors: Mapping[str, str]) -> Figure | None:
-    """Plot precision-recall curves, and the precision of chance as a dashed line.
+    """Plot precision-recall curves, and the precision of random scores as a dashed line.
 
     Args:
         by_method: Predictions for a binary task, by method and repeat.
         colors: Color of each method.
 
     Returns:
-        The figure, with the interval of EnECG; None if a class has no test record.
+        The figure, with EnECG's 95% interval; None if no repeat has test records of both classes.
     """
     figure = _plot_curves(by_method, colors, precision_recall_curve)
     if figure is not None:

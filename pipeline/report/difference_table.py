@@ -43,7 +43,8 @@ def difference_table(run: RunResults) -> Table:
         run: Results of a run.
 
     Returns:
-        Mean difference with its interval, and the name of the other method.
+        Mean difference with its interval and, except for ridge regression, the names of the methods
+        that were chosen in the repeats.
     """
     by_reference: dict[str, list[Difference]] = {}
     for difference in enecg_differences(run):
@@ -81,8 +82,8 @@ def random_weights_table(run: RunResults) -> Table:
         for expert in run.random_baselines
     ]
     note = (
-        f"Experts and random weights: {MEASURED} are better. Both have the same heads and "
-        "patients. Experts with random weights are not part of the gate or of ensembles."
+        f"Experts and random weights: {MEASURED} are better. Heads are trained with the same "
+        "settings and patients. Experts with random weights are not part of the gate or ensembles."
     )
     return Table(RANDOM_TITLE, ("", *column_headings(run)), tuple(rows), notes=(note,))
 
@@ -109,7 +110,7 @@ def format_difference(difference: Difference | None, *, named: bool = False) -> 
 
     Args:
         difference: The difference; None if it was not computed.
-        named: Whether to append the names of the methods that were chosen for comparison.
+        named: Whether to append the reference methods that were chosen in the repeats.
 
     Returns:
         Text of a table cell.

@@ -262,7 +262,7 @@ def _draw_attribution(
                 strip.baseline + 0.44 * row_mm,
             ),
         )
-    # `imshow` changes limits and aspect.
+    # `imshow` changes the aspect.
     axes.set_aspect("equal")
 
 

@@ -15,7 +15,7 @@ from pipeline.report.svg import encode_svg
 from pipeline.report.table import Table
 
 CLASS_COLORS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "black", "C8", "C9")
-"""Colors of the most frequent values of a text label. Without C7, which is gray like `OTHER`."""
+"""Colors of the most frequent values of a label. C7 is omitted, because it is gray like `OTHER`."""
 MISSING, OTHER = "not labeled", "other"
 
 
@@ -24,10 +24,10 @@ class EmbeddingMap:
     """Embeddings of one expert in two dimensions.
 
     Attributes:
-        name: Name of the expert, with its weights if several stores have the same expert.
+        name: Name of the expert, with a part of the store's identity if several stores have it.
         weights: Weights of the expert, such as ``random:0``.
         positions: Positions of the records.
-        description: Description of the dimensions.
+        description: Description of the map, such as ``UMAP`` or ``41 % of the variance``.
     """
 
     name: str
@@ -41,11 +41,11 @@ def plot_maps(maps: Sequence[EmbeddingMap], color: pd.Series | None) -> Figure:
 
     Args:
         maps: The maps.
-        color: Label of each record, a number or text; records without a label are gray. None
-            draws all records in one color.
+        color: Label of each record; records without a label are gray. Numbers with more than two
+            values have a color scale. None draws all records in one color.
 
     Returns:
-        The figure. Points are rasterized, so the file size does not depend on their number.
+        The figure. Points are rasterized to limit the size of the file.
     """
     columns = min(3, len(maps))
     rows = math.ceil(len(maps) / columns)

@@ -26,8 +26,8 @@ def evaluation_tables(
         scores: Scores of all methods and tasks.
 
     Returns:
-        A table of the main metrics, then one table of the other metrics per task. The last table
-        contains the notes.
+        The table of `score_table` without numbers of parameters, then those of
+        `other_metrics_tables`. The last table contains the notes.
     """
     results = RunResults(
         folder=saved.folder,

@@ -18,11 +18,11 @@ _GAP_MM, _TITLE_MM = 4.0, 15.0
 
 
 def plot_explanation(result: ExplanationResult, record: ExplainedRecord) -> Figure:
-    """Plot one panel of twelve leads for each expert and the mixture, colored by contribution.
+    """Plot one panel of twelve leads for each method of a record, colored by contribution.
 
     Args:
         result: The explanation.
-        record: A record of the explanation that has contributions by sample.
+        record: A record of the explanation; its integrated gradients must have `values`.
 
     Returns:
         The figure, at the scale of ECG paper.
@@ -58,12 +58,12 @@ def contributions(explanation: Explanation, windows: WaveWindows) -> Float[np.nd
     """Return the contribution of each sample.
 
     Args:
-        explanation: The explanation.
+        explanation: The explanation by one method.
         windows: The windows of the ECG.
 
     Returns:
-        The integrated gradients. If there are none, the effect of occluding each window, divided
-        evenly among its samples.
+        The integrated gradients. If there are none, the effect of occluding all windows of a name,
+        divided evenly among their samples in all leads.
     """
     attribution = explanation.attribution
     if attribution is not None and attribution.values is not None:

@@ -47,14 +47,14 @@ def to_text(result: ExplanationResult) -> str:
 def write_explanation(result: ExplanationResult, folder: Path) -> None:
     """Write the page, figures, and the tables as Markdown, CSV and JSON.
 
-    A figure is written for each record that has contributions by sample.
+    Records whose integrated gradients by sample were not kept have no figure.
 
     Args:
         result: The explanation.
-        folder: Output folder; files of an earlier explanation are replaced.
+        folder: Output folder; files of an earlier explanation with the same names are replaced.
 
     Raises:
-        UserError: The folder is not writable.
+        UserError: The folder is not writable, or another process is writing to it.
     """
     figures = [
         (f"Record {record.ecg.record_id}", draw(result, record))

@@ -142,7 +142,7 @@ def largest_relative_error(result: ExplanationResult) -> float | None:
         result: The explanation.
 
     Returns:
-        The ratio; None if no method has contributions other than 0.
+        The ratio; None if no method has integrated gradients other than 0.
     """
     errors = [
         abs(explanation.attribution.error) / explanation.attribution.absolute_sum
@@ -207,7 +207,7 @@ def _notes(result: ExplanationResult, shares: Shares) -> tuple[str, ...]:
 
 
 def to_json(result: ExplanationResult) -> str:
-    """Format an explanation as JSON: settings, shares and effects of each record, and refusals."""
+    """Format an explanation as JSON: settings, records and refusals. Non-finite values are null."""
     document: dict[str, Any] = {
         "note": NOT_A_DEVICE,
         "task": result.task,
@@ -254,7 +254,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def to_long_csv(result: ExplanationResult) -> str:
-    """Format the shares as CSV, one line for each record, method and window."""
+    """Format shares and occlusion effects as CSV, one row per record, method and window."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     effect = f"occlusion_effect_{result.unit}".rstrip("_")

@@ -33,7 +33,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """Format tables as CSV without notes, separated by empty lines."""
+    """Format tables as CSV without notes; the title replaces the first cell of the heading."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for index, table in enumerate(tables):
@@ -51,7 +51,7 @@ def csv_cell(text: str) -> str:
 
 
 def to_html(tables: Sequence[Table]) -> str:
-    """Format tables as a standalone HTML page."""
+    """Format tables as a self-contained HTML page."""
     return render_page("tables.html", tables=tables)
 
 

@@ -1,4 +1,4 @@
-"""Plot of a label-efficiency curve."""
+"""Plot of label-efficiency curves."""
 
 from matplotlib.figure import Figure
 
@@ -17,14 +17,14 @@ from pipeline.runs.task_summary import TaskSummary
 
 
 def plot_label_efficiency(run: RunResults, task: TaskSummary) -> Figure | None:
-    """Plot the main metric of a task by the fraction of the patients.
+    """Plot the main metric of a task by the fraction of training and validation patients.
 
     Args:
         run: Results of a run.
         task: The task.
 
     Returns:
-        The figure; None for a run without fractions.
+        The figure; None if there are fewer than two fractions, or no scores for the task.
     """
     by_method = {
         method: [

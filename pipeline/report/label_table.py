@@ -19,7 +19,7 @@ def label_table(details: RunDetails, task: Task) -> Table:
         task: The task.
 
     Returns:
-        A table with one row per label that is an output of the heads in at least one repeat.
+        A table with one row per label that the heads predict in at least one repeat.
     """
     by_repeat = [
         {single.labels[0]: single for single in predictions.by_label()}

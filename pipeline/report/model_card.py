@@ -48,8 +48,8 @@ def build_card(run: RunResults) -> str:
             *_list(map(_describe_task, run.tasks.values())),
         ],
         "Model": [
-            "One head per expert and task reads the frozen expert's embedding, and a "
-            "mixture-of-experts gate weights the experts for each ECG (EnECG, arXiv 2511.22935). "
+            "Each task has one head per expert, whose input is the frozen expert's embedding. With "
+            "several experts, a gate weights them for each ECG (EnECG, arXiv 2511.22935). "
             "Only heads and gate were trained; the experts' weights are not part of this folder.",
             to_markdown([_expert_table(run)]).strip(),
         ],
@@ -114,7 +114,7 @@ def _expert_table(run: RunResults) -> Table:
 
 
 def _license(expert: str) -> str:
-    """Return the license of a registered expert's code and published weights."""
+    """Return the license of an expert's code and published weights; unknown if unregistered."""
     try:
         return get_definition(expert).license
     except UserError:
@@ -127,8 +127,8 @@ def _limits(run: RunResults) -> list[str]:
         "Scores are for test patients of the data set that the run was trained on. Other "
         "hospitals, devices and populations were not tested; use enecg evaluate.",
         "Inputs are 12-lead ECGs of 10 s. Records that cannot be decoded are refused.",
-        "Labels have the errors of their source; the notes above count what was excluded.",
-        "Probabilities are calibrated only as far as the calibration error (ECE) shows.",
+        "Labels have the errors of their source; the notes above list excluded labels.",
+        "Probabilities can be miscalibrated; see the expected calibration error (ECE) above.",
         "Subgroups such as sex, age or device were not evaluated separately.",
         "Heads and gate are fitted to patient data, and heads may contain embeddings of training "
         "and validation records. Share them only as the data use agreement of the data set "

@@ -129,7 +129,7 @@ def _pretraining_notes(run: RunResults) -> list[str]:
 
 
 def _baseline_notes(run: RunResults) -> list[str]:
-    """Explain the chance level, or why classifications without it have no bold cells."""
+    """Explain the chance level or, if it is missing, why classifications have no bold cells."""
     if all(task.kind == "regression" for task in run.tasks.values()):
         return []
     if CHANCE not in run.methods:
@@ -174,7 +174,7 @@ _UNDEFINED = {
 
 
 def _explain_undefined(run: RunResults, task: TaskSummary) -> list[str]:
-    """Return a note for each metric that is undefined in some repeats."""
+    """Return a note for each metric that is undefined in at least one repeat."""
     notes, reason = [], _UNDEFINED[task.kind]
     for score in (score for score in run.scores if score.task == task.name):
         for measure in (score, *score.others):

@@ -98,7 +98,7 @@ def has_table(run: RunResults, number: str) -> bool:
         number: ``"1"``, ``"2"`` or ``"3"``.
 
     Returns:
-        Whether there is a method besides the baselines; for table 3, besides EnECG.
+        Whether there is a method besides baselines and ridge regression; for table 3, two methods.
     """
     baselines = (*BASELINES, RIDGE)
     methods = [method for method in table_methods(run, number) if method not in baselines]
@@ -106,14 +106,15 @@ def has_table(run: RunResults, number: str) -> bool:
 
 
 def paper_table(run: RunResults, number: str) -> Table:
-    """Build one of the paper's tables, with a row of the paper's values below each method.
+    """Build one of the paper's tables, with the paper's values in additional rows.
 
     Args:
         run: Results of a run.
         number: ``"1"``, ``"2"`` or ``"3"``.
 
     Returns:
-        The table, without notes.
+        The table, without notes. A row of the paper is below its method, or after all methods if
+        the run does not have the method.
 
     Raises:
         UserError: The run has no methods for this table.
@@ -121,7 +122,9 @@ def paper_table(run: RunResults, number: str) -> Table:
     if not has_table(run, number):
         missing = {"1": "experts with untrained heads", "3": "ensembles besides EnECG"}
         if number == "3" and len(run.weights) == 1:
-            raise UserError(f"{run.folder} has one expert, and therefore no ensembles for table 3.")
+            raise UserError(
+                f"{run.folder} has one expert and no ensembles for table 3; train several experts."
+            )
         raise UserError(
             f"{run.folder} has no {missing.get(number, 'experts')} for table {number}. "
             "Train again with this version."
@@ -143,7 +146,6 @@ def paper_table(run: RunResults, number: str) -> Table:
 
 
 def _paper_row(run: RunResults, method: str, printed: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Return the row of the paper's values for a method."""
     values = (
         printed.get(task.name) or NOT_APPLICABLE if metric == task.metric_name else NOT_APPLICABLE
         for task, metric, _ in score_columns(run)
@@ -163,8 +165,8 @@ def _paper_notes(run: RunResults, numbers: Sequence[str]) -> tuple[str, ...]:
     if TASKS.keys() & run.tasks:
         same_source = run.config["dataset"].startswith(PAPER_DATASET)
         notes.append(
-            f"Paper: values of {_paper()['source']} (F1 of sex and potassium), mean ± SD over "
-            "three repeats of 10,000 patients of MIMIC-IV-ECG"
+            f'Paper: values of {_paper()["source"]} (for sex and potassium, its "F1"), mean ± SD '
+            "over three repeats of 10,000 patients of MIMIC-IV-ECG"
             f"{'' if same_source else ', not these ECGs'}. Rows of the paper at the end of a table "
             "are methods that this run does not have."
         )
@@ -185,13 +187,13 @@ def tables_with_notes(run: RunResults, which: str, *, extra: bool = False) -> li
     Args:
         run: Results of a run.
         which: ``"1"``, ``"2"``, ``"3"``, ``"figure3"``, or one of `FURTHER_TABLES`.
-        extra: Add tables of the other metrics.
+        extra: Whether to add tables of the other metrics to one of the tables 1 to 3.
 
     Returns:
         The tables, with the notes below the last one.
 
     Raises:
-        UserError: The run has no methods for this table.
+        UserError: The run has no methods or values for this table.
     """
     if which == "figure3":
         return [figure3(run)]
@@ -225,8 +227,8 @@ def page_tables(run: RunResults) -> tuple[list[Table], tuple[str, ...]]:
         run: Results of the run.
 
     Returns:
-        Tables 2, 3 and 1 and those of `FURTHER_TABLES` (those that the run has), and the notes
-        that apply to all of them.
+        Table 2, those of `FURTHER_TABLES`, and tables 3 and 1, with label efficiency last, if the
+        run has them; and the notes that apply to all of them.
     """
     numbers = [number for number in ("2", "3", "1") if has_table(run, number)]
     tables = [paper_table(run, number) for number in numbers]

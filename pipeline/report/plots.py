@@ -88,7 +88,7 @@ def method_colors(run: RunResults) -> dict[str, str]:
 
 
 def plot_learning_curves(curves: Curves, task: str, colors: Mapping[str, str]) -> Figure | None:
-    """Plot the validation loss after each epoch, one curve per method.
+    """Plot the validation loss before training and after each epoch, one curve per method.
 
     A point marks the epoch with the lowest loss.
 

@@ -1,4 +1,4 @@
-"""Confusion matrices, and texts about decision thresholds and class names."""
+"""Confusion matrices, and descriptions of decision thresholds and class names."""
 
 import math
 import textwrap
@@ -18,11 +18,11 @@ from pipeline.runs.run_details import RunDetails
 FEW_CLASSES = 4
 """Maximum number of classes whose names are shown on both axes of a confusion matrix."""
 SHORT_NAME_LENGTH = 18
-"""Maximum length of these names; longer names are truncated."""
+"""Maximum number of characters of these names; longer names are truncated."""
 CLASS_NAME_LENGTH = 34
-"""Maximum length of a class name on one line of a plot of more classes."""
+"""Maximum length of a class name in the plot of the AUROC of each class."""
 CLASS_LINE_LENGTH = 30
-"""Maximum length of each line of a class name that is shown on two lines."""
+"""Maximum length of each line of a class name in a larger matrix, which has up to two lines."""
 DARK_CELL = 0.6
 """Share of a row above which the number in a cell of the matrix is white."""
 
@@ -70,7 +70,7 @@ def plot_confusion(details: RunDetails, task: str) -> Figure:
 
 
 def truncated_names(details: RunDetails, task: str) -> list[str]:
-    """Return the class names of a task that are truncated in the plots of its classes.
+    """Return the class names of a task that are truncated in at least one plot of its classes.
 
     Args:
         details: Details of the run.
@@ -89,11 +89,11 @@ def describe_thresholds(run: RunResults, task: str, method: str = ENSEMBLE) -> s
 
     Args:
         run: Results of a run.
-        task: Name of the task.
+        task: Name of the task; need not be binary.
         method: Name of the method. Default: EnECG.
 
     Returns:
-        One sentence; empty if there are no thresholds.
+        One sentence; empty if the method has no thresholds for the task.
     """
     values = run.thresholds.get(method, {}).get(task)
     if not values:
@@ -143,15 +143,7 @@ def list_classes(lists: Sequence[Sequence[str]]) -> list[str]:
 
 
 def truncate(name: str, length: int) -> str:
-    """Truncate a name.
-
-    Args:
-        name: The name.
-        length: Maximum number of characters.
-
-    Returns:
-        The name, with an ellipsis if it was truncated.
-    """
+    """Truncate a name to at most `length` characters, including an ellipsis if it is longer."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

@@ -13,7 +13,7 @@ from pipeline.runs.results import RunResults
 from pipeline.runs.task_summary import TaskSummary
 
 MIN_BIN_RECORDS = 5
-"""Minimum number of records of bins connected by lines; smaller bins are too noisy."""
+"""Minimum number of records of a bin that a line connects; smaller bins are too noisy."""
 MAX_DOT_AREA = 45
 """Area of the dot of a method's largest bin, in square points."""
 
@@ -21,7 +21,7 @@ MAX_DOT_AREA = 45
 def plot_reliability(
     run: RunResults, task: TaskSummary, colors: Mapping[str, str]
 ) -> Figure | None:
-    """Plot reliability curves of EnECG and its experts for a classification.
+    """Plot reliability curves of EnECG and its experts for a classification task.
 
     Args:
         run: Results of the run.
@@ -29,7 +29,7 @@ def plot_reliability(
         colors: Color of each method.
 
     Returns:
-        The figure, with a histogram of EnECG's predictions below; None without predictions.
+        The figure, with a histogram of EnECG's probabilities below; None if EnECG has no bins.
     """
     bins_by_method = {
         method: score.reliability

@@ -89,8 +89,8 @@ def _build_notes(run: RunResults) -> tuple[str, ...]:
         "Extraction: rate of the expert alone, without decoding and writing, over all extractions "
         "with a run record.",
         f"Training: {config['seconds']:,.0f} s for {len(config['seeds'])} repeats of "
-        f"{len(run.tasks)} tasks on the embeddings of {config['records']:,} ECGs by "
-        f"{len(run.weights)} experts, including evaluation. ECGs/s: number of ECGs times number of "
+        f"{len(run.tasks)} tasks with {len(run.weights)} experts, including evaluation. ECGs/s: "
+        f"number of available ECGs ({config['records']:,}; a repeat may use fewer) times number of "
         "repeats, divided by this time. Peak memory: of the whole process since its start.",
         "Not recorded: peak memory of extractions.",
         "Parameters: heads and gate only, without the frozen experts.",

@@ -1,4 +1,4 @@
-"""Card and Croissant metadata of a store root, to share it as a data set of a hub."""
+"""Card and Croissant metadata of a store root, to share it as a data set on a hub."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class SharedStore:
         provenance: The store's provenance document.
         rows: Number of records.
         complete: Number of records with an embedding.
-        size_bytes: Size of its files.
+        size_bytes: Size of the store's files.
     """
 
     path: str
@@ -57,10 +57,10 @@ def build_card(stores: Sequence[SharedStore], name: str, license_name: str) -> s
     Args:
         stores: The stores.
         name: Name of the data set.
-        license_name: License, as an identifier of the hub such as ``other`` or ``odbl``.
+        license_name: License identifier of the Hugging Face Hub, such as ``other`` or ``odbl``.
 
     Returns:
-        The card, with a YAML header for the hub.
+        The card, with a YAML header for the Hugging Face Hub.
     """
     header = [
         "---",
@@ -123,8 +123,8 @@ def build_croissant(
     Args:
         stores: The stores.
         name: Name of the data set.
-        license_name: License.
-        url: Address of the data set.
+        license_name: License, as for `build_card`.
+        url: URL of the data set.
 
     Returns:
         The document.

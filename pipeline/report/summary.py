@@ -14,10 +14,10 @@ class Card:
     Attributes:
         task: Name of the task.
         title: Title of the task.
-        metric: Metric with its unit and direction.
-        value: Mean and standard deviation.
-        interval: 95% interval.
-        others: Methods to compare with, and their scores.
+        metric: Metric with its unit.
+        value: Mean and, with several repeats, standard deviation.
+        interval: 95% interval, as ``low to high``; empty if the score is missing or undefined.
+        others: Ridge regression and the constant predictor, with their mean scores.
     """
 
     task: str

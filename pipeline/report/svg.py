@@ -26,8 +26,8 @@ def encode_svg(figure: Figure, label: str) -> str:
         label: Description of the image for screen readers.
 
     Returns:
-        An `<svg>` element without XML declaration; the result is reproducible. Coordinates are
-        rounded to 0.01 points, and texts use the fonts of the page.
+        An `<svg>` element without XML declaration; the result is reproducible. Coordinates of
+        paths are rounded to 0.01 points, and texts are `<text>` elements.
     """
     if matplotlib.rcParams["text.parse_math"]:
         for artist in figure.findobj(Text):

@@ -150,8 +150,8 @@ def find_best_cells(
 
     Returns:
         (row, column) of the best method of each column, if its 95% interval is better than those of
-        all baselines. Results without the chance baseline have no bold cells for classification
-        tasks, because the constant predictor is not a lower bound of macro-F1.
+        all baselines, without overlap. Without the chance baseline, only regression tasks have bold
+        cells, because the constant predictor is not a lower bound of macro-F1.
     """
     best = set()
     for column, (task, metric, higher_is_better) in enumerate(columns, start=1):
@@ -188,7 +188,7 @@ def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSumma
         task: The task.
 
     Returns:
-        The table; None if the run has no other metrics of this task.
+        The table; None if these methods have no secondary metrics.
     """
     scores = {method: run.score(method, task.name) for method in methods}
     scored = [method for method in methods if scores[method] is not None]
@@ -217,7 +217,7 @@ def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSumma
 
 
 def format_measure(measure: Measure | None) -> str:
-    """Format a measure as ``mean ± SD [low, high]`` with about three significant digits."""
+    """Format a measure as ``mean ± SD [low, high]`` with one to three decimals."""
     if measure is None:
         return NOT_APPLICABLE
     if math.isnan(measure.mean):
@@ -236,7 +236,7 @@ def format_parameters(run: RunResults, method: str) -> str:
         method: Name of the method.
 
     Returns:
-        Trainable and total number.
+        Trainable and total number, or ``not counted``.
     """
     if method in BASELINES:
         return "0 / 0"

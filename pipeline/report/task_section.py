@@ -48,7 +48,7 @@ class TaskSection:
 
 
 def build_section(run: RunResults, details: RunDetails, task: TaskSummary) -> TaskSection:
-    """Draw the plots of a task.
+    """Draw the plots of a task; call it in the context of `figure_style`.
 
     Args:
         run: Results of the run.

@@ -92,7 +92,7 @@ def to_svg(figure: Figure, label: str) -> Markup:
         label: Description of the image for screen readers.
 
     Returns:
-        The element. Colors of this module are CSS variables.
+        The element. CSS variables replace the colors of this module.
     """
     svg = encode_svg(figure, label)
     svg = _GROUP_ID.sub("", _DROPPED.sub("", svg))

@@ -149,5 +149,5 @@ def test_compare_writes_a_page_with_paired_differences(drawn: Path, tmp_path: Pa
     assert "<td>seed</td><td>0</td><td>7</td>" in page
     # The predictions are the same, so the paired difference is 0 in all draws.
     assert "<td>+0.000\n[+0.000, +0.000]</td><td>–</td>" in page
-    assert "other: no paired differences, because its patients differ from those of a." in page
+    assert "other: no paired differences, because its seeds or patients differ from" in page
     assert 'aria-label="Age: scores"' in page

@@ -433,7 +433,7 @@ def test_comparison_warns_about_other_patients_and_rejects_other_data(
 ):
     others = read_results(make_run(tmp_path / "second", cohorts_digest="ef" * 32))
     note = compare_runs([run, others])[0].notes[-1]
-    assert note.startswith("WARNING: the runs have different training and test patients")
+    assert note.startswith("WARNING: the runs have different seeds or patients")
     elsewhere = read_results(make_run(tmp_path / "third", dataset="ludb/1.0.1"))
     with pytest.raises(UserError, match=r"first of mimic-iv-ecg/1.0, third of ludb/1.0.1"):
         compare_runs([run, elsewhere])
