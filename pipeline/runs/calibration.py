@@ -25,11 +25,11 @@ def read_validation(file: Path) -> pd.DataFrame:
         file: File written by `pipeline.runs.write_run`.
 
     Returns:
-        A table with `COLUMNS`, as described in `pipeline.evaluation.predictions`.
+        A table with `COLUMNS`; see `pipeline.evaluation.predictions.predictions_table`.
 
     Raises:
-        OSError: The file is missing or unreadable.
-        ValueError: The file is damaged.
+        OSError: The file is missing, unreadable or damaged.
+        ValueError: The file is damaged, lacks a column, or has more than `MAX_ROWS` rows.
         UnsafeFile: The file is not a regular file, or is too large.
     """
     source = pa.BufferReader(read_regular(file, MAX_VALIDATION_BYTES))

@@ -30,7 +30,7 @@ _MAX_RANK = 4096
 """Maximum LoRA rank of a loaded adapter."""
 
 _PEFT_PREFIX = "base_model.model."
-"""First part of the names of all tensors in peft's format."""
+"""Prefix of the names of all tensors in peft's format."""
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -65,10 +65,10 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
 
     Raises:
         OSError: A file is missing.
-        KeyError: A tensor is missing or unexpected.
+        KeyError: A tensor, or a setting of an adapter, is missing; or a tensor is unexpected.
         RuntimeError: A tensor has the wrong shape.
-        ValueError: An adapter is corrupt.
-        SafetensorError: `base.safetensors` is corrupt.
+        ValueError: The configuration of an adapter is invalid.
+        SafetensorError: A safetensors file is corrupt.
     """
     base = _load_base(folder)
     first = next(iter(outputs))
@@ -116,6 +116,7 @@ def load_hidden_layer(folder: Path) -> nn.Linear:
     Raises:
         OSError: `base.safetensors` is missing.
         KeyError: The tasks have no shared hidden layer.
+        RuntimeError: Weight and bias of the layer have different sizes.
         SafetensorError: `base.safetensors` is corrupt.
     """
     base = _load_base(folder)
@@ -155,10 +156,11 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> Gate:
 
     Raises:
         OSError: A file is missing.
-        KeyError: A tensor from which the sizes are inferred, or one of the adapter, is missing.
+        KeyError: A tensor from which the sizes are inferred is missing, the adapter lacks a tensor
+            or a setting, or it has an unexpected tensor.
         RuntimeError: Another tensor is missing, or a tensor is unexpected or has the wrong shape.
-        ValueError: The adapter is corrupt.
-        SafetensorError: `base.safetensors` is corrupt.
+        ValueError: The configuration of the adapter is invalid.
+        SafetensorError: A safetensors file is corrupt.
     """
     base = _load_base(folder)
     first = f"ffn.{tasks[0]}."

@@ -29,7 +29,7 @@ _EXAMPLE = re.compile(
 
 
 def export_run(folder: Path, out: Path) -> None:
-    """Copy tables, page, model card and predictions of a run, without cohorts, models and ids.
+    """Copy the files `COPIED` and the predictions of a run, without ids of records and patients.
 
     The rows of the predictions are shuffled, because their order could identify records.
 
@@ -38,8 +38,8 @@ def export_run(folder: Path, out: Path) -> None:
         out: New folder.
 
     Raises:
-        UserError: `folder` is not a run folder or contains links, or `out` exists or cannot be
-            written.
+        UserError: `folder` is not a run folder; a file to copy is missing, damaged, too large or a
+            link; or `out` exists or cannot be written.
     """
     notes = read_results(folder).config["notes"]
     folder, out = folder.expanduser(), out.expanduser()

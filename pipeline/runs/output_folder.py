@@ -1,4 +1,4 @@
-"""Output folders of runs and evaluations. Existing files are replaced only by complete new ones."""
+"""Output folders of runs, evaluations and explanations. Only complete files replace old ones."""
 
 import fcntl
 import os
@@ -54,19 +54,20 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str =
 
 @contextmanager
 def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -> Iterator[Path]:
-    """Replace the contents of `folder` if the `with` block succeeds.
+    """Replace an earlier output in `folder` if the `with` block succeeds.
 
     Args:
         folder: Output folder; created if missing.
-        marker: Name of the file that identifies the folder as a run. The old marker is deleted
+        marker: Name of the file that identifies a complete output. The old marker is deleted
             before any file is replaced, and the new marker is moved into place last, so an
-            interrupted replacement is not mistaken for a complete run.
+            interrupted replacement is not mistaken for a complete output.
         share: Whether other users may read the files, subject to the process's umask. By default
             only their owner can, because they contain patient ids and labels.
 
     Yields:
-        A new subfolder for the files. When the block ends, they replace those of an earlier run;
-        if it raises an exception, they are deleted.
+        A new subfolder for the files. When the block ends, they replace files of the same names;
+        `PAGES` and subfolders ``repeat-*`` of an earlier run are deleted. If the block raises an
+        exception, the new files are deleted.
 
     Raises:
         UserError: The folder is not writable, or another process is writing to it.
@@ -110,7 +111,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         folder: Existing folder.
 
     Raises:
-        UserError: Another process holds the lock.
+        UserError: The folder is locked already.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

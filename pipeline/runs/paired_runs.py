@@ -13,16 +13,16 @@ from pipeline.runs.run_details import read_details
 def compare_predictions(run: RunResults, reference: RunResults) -> tuple[Difference, ...]:
     """Compute the differences between EnECG's metrics in two runs: `run` minus `reference`.
 
-    Both runs are evaluated on the same bootstrap draws of patients. Tasks whose test records,
-    labels or classes differ between the runs are omitted.
+    Both runs are evaluated on the same bootstrap draws of patients. Tasks whose test records, true
+    values, or names of classes or labels differ between the runs are omitted.
 
     Args:
         run: Results of a run.
         reference: Results of the run to compare with.
 
     Returns:
-        The differences of the common tasks; none if the runs have different numbers of repeats. The
-        compared method is named after the folder of `reference`.
+        The differences of the common tasks, with the name of the folder of `reference` as their
+        `reference`. Empty if the runs have different numbers of repeats, or that name is ``EnECG``.
 
     Raises:
         UserError: A file of a run is missing or damaged.
@@ -47,6 +47,6 @@ def compare_predictions(run: RunResults, reference: RunResults) -> tuple[Differe
 
 
 def _is_same_test(first: TaskPredictions, second: TaskPredictions) -> bool:
-    """Return whether two predictions are for the same records and labels."""
+    """Return whether two predictions are for the same records and true values."""
     same_records = np.array_equal(first.record_id, second.record_id)
     return same_records and np.array_equal(first.truth, second.truth)

@@ -22,15 +22,15 @@ def parse_parquet(content: bytes, texts: Collection[str] = (), filters: Any = No
         The table.
 
     Raises:
-        ValueError: The file is not a valid Parquet file, or a column of `texts` or `filters` is
-            missing or does not contain text.
+        ValueError: The file is not a valid Parquet file, a column of `filters` is missing, or a
+            column of `texts` is missing or does not contain text.
     """
     try:
         # Read without threads, because pyarrow's threads can abort the process when it exits.
         table = pq.read_table(
             pa.BufferReader(content), use_threads=False, pre_buffer=False, filters=filters
         )
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # pyarrow raises OSError for corrupt data
         raise ValueError(str(error)) from error
     for name in texts:
         if name not in table.column_names or not pa.types.is_string(table.schema.field(name).type):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from enecg.errors import UserError
@@ -26,6 +26,7 @@ from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import Features, read_features
 from pipeline.training.head_outputs import predict_heads
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
+from stores.record_ids import RecordIds
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]
 """Outputs by method and task: standardized values (regression), the probability of each label
@@ -45,10 +46,10 @@ class Predictor:
     Attributes:
         targets: Fitted targets, by task.
         heads: Heads, by expert.
-        gate: The gate; `enecg.gate.Gate` with its adapter.
+        gate: The gate; see `SavedRun.gate`.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
         ridge: Expert and ridge regressions of each task; empty for runs of earlier versions.
-        mixture: What the gate averages: ``"probabilities"`` or ``"logits"``.
+        mixture: Whether the gate averages ``"probabilities"`` or ``"logits"``.
     """
 
     targets: dict[str, Targets]
@@ -59,7 +60,7 @@ class Predictor:
     mixture: Mixture = "probabilities"
 
     def outputs(self, features: Features) -> Outputs:
-        """Compute the outputs of every expert's heads and of EnECG.
+        """Compute the outputs of every method: each expert's heads, EnECG and ridge regression.
 
         Args:
             features: Embeddings by all experts of the run, and the gate's input.
@@ -130,7 +131,7 @@ class Predictor:
         }
 
     def predict(self, features: Features) -> Predictions:
-        """Predict with every expert's heads and with EnECG.
+        """Predict with every method: each expert's heads, EnECG and ridge regression.
 
         Args:
             features: Embeddings by all experts of the run, and the gate's input.
@@ -176,7 +177,7 @@ def load_predictor(folder: str | Path, repeat: int = 0, device: str = "cpu") -> 
 def read_run_features(
     folder: str | Path,
     store: str | Path,
-    record_id: Int[np.ndarray, " record"],
+    record_id: RecordIds,
     *,
     namespace: str | None = None,
     device: str = "cpu",
@@ -195,8 +196,10 @@ def read_run_features(
         Embeddings by the run's experts, and the gate's input, in the order of `record_id`.
 
     Raises:
-        UserError: `folder` is not a run folder, or a record has no embedding.
-        StoreError: The data set has no store of one of the run's experts with the same weights.
+        UserError: `folder` is not a run folder or is damaged, a record has no embedding, or the
+            device does not exist.
+        StoreError: The data set lacks a store with the settings of one of the run's stores, or a
+            store is damaged.
     """
     run = SavedRun(Path(folder).expanduser())
     namespace = namespace or run.config["dataset"]

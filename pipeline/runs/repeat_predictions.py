@@ -21,19 +21,20 @@ def predict_repeat(
     unseen: Bool[np.ndarray, " record"],
     tasks: Sequence[Task],
 ) -> list[TaskPredictions]:
-    """Predict with each expert, with EnECG and with the constant predictor of a repeat.
+    """Predict with the constant predictor and all methods of a `Predictor`.
 
     Args:
         repeat: Index of the repeat.
         predictor: Heads and gate of the repeat.
         features: Embeddings, in the order of `labels`.
-        labels: Label table with `patient_id`, one row per record.
+        labels: Label table with `patient_id` and the columns of `tasks`, one row per record.
         unseen: Mask of the records to predict. Records without a label for a task are skipped for
             that task.
         tasks: Tasks to predict.
 
     Returns:
-        One element per method and task, the baselines first.
+        One element per method and task: the constant predictor, ridge regression (if the run has
+        it), the experts and EnECG.
     """
     outputs = predictor.outputs(features)
     decoded = predictor.decode(outputs)

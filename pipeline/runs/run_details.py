@@ -1,4 +1,4 @@
-"""Predictions, gate weights and learning curves of a run folder, for plots."""
+"""Targets, predictions, gate weights and learning curves of a run folder, for plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class RunDetails:
 
     Attributes:
         targets: Targets by task, one element per repeat.
-        predictions: Predictions of EnECG and of each expert for the test records.
-        gate_weights: Weight of each expert for each test record, by task, one element per repeat.
+        predictions: Predictions of EnECG and of each expert for the labeled test records.
+        gate_weights: Weights of the experts for these records, by task, one element per repeat.
             Records are in the order of EnECG's predictions, experts in the order of the run. Empty
             for runs with a single expert and for runs of earlier versions.
         learning_curves: Validation loss before training and after every epoch, by method and task,
@@ -61,13 +61,13 @@ class RunDetails:
 
 
 def read_details(run: RunResults) -> RunDetails:
-    """Read the predictions, gate weights and learning curves of a run from its folder.
+    """Read the targets, predictions, gate weights and learning curves of a run from its folder.
 
     Args:
         run: Results of the run, including the path of its folder.
 
     Returns:
-        Targets, predictions, gate weights and learning curves.
+        The details.
 
     Raises:
         UserError: A file is missing or damaged.

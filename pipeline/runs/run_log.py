@@ -22,17 +22,17 @@ class RunLog:
         self._path = folder / LOG
 
     def write(self, line: str) -> None:
-        """Append a line with the current time and flush the file."""
+        """Append a line with the current local time."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{now} {line}\n")
 
     def write_fits(self, name: str, fits: Sequence[FittedModel]) -> None:
-        """Append one line per task with the lowest validation loss of each repeat and its epoch.
+        """Append a line for a finished step, and the lowest validation losses with their epochs.
 
         Args:
-            name: Name of the training step, such as an expert's.
-            fits: Trained models, one per repeat.
+            name: Name of the training step, such as an expert's name.
+            fits: Trained models, one per repeat; may be empty. Their losses take one line per task.
         """
         self.write(f"{name}: done.")
         for task in fits[0].validation_loss if fits else ():

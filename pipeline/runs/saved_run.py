@@ -27,7 +27,7 @@ from stores.errors import UnsafeFile
 from stores.record_ids import RecordIds, as_ids
 
 _LOAD_ERRORS = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
-"""Errors of json, torch, safetensors and peft for a missing or damaged file."""
+"""Errors of json, torch, safetensors, peft and pyarrow for a missing or damaged file."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class SavedRun:
 
     Attributes:
         folder: Run folder; ``~`` is not expanded.
+
+    Raises:
+        UserError: The folder contains no `config.json`.
     """
 
     folder: Path
@@ -90,7 +93,7 @@ class SavedRun:
             return as_ids([*cohort["train"], *cohort["validation"]])
 
     def targets(self, repeat: int) -> dict[str, Targets]:
-        """Return the targets of each task, fitted on the training records of a repeat."""
+        """Return the targets by task, fitted on the training records of a repeat."""
         with self._translate_errors():
             documents = self._targets_file(repeat)["targets"]
             return {
@@ -154,7 +157,7 @@ class SavedRun:
 
     @property
     def mixture(self) -> Mixture:
-        """What the gate averages: ``"probabilities"`` (the default) or ``"logits"``."""
+        """Whether the gate averages ``"probabilities"`` (the default) or ``"logits"``."""
         with self._translate_errors():
             given = self.config["settings"]["fit"].get("mixture", "probabilities")
         if given not in get_args(Mixture):
@@ -181,7 +184,7 @@ class SavedRun:
             return load_domains(self._repeat_folder(repeat) / DOMAIN, self.experts)
 
     def gate(self, repeat: int) -> nn.Module:
-        """Load the gate (`enecg.gate.Gate` with its adapter), on the CPU and in evaluation mode."""
+        """Load the gate on the CPU: a `Gate` in evaluation mode, or `OneExpert`."""
         folder = self._repeat_folder(repeat) / "gate"
         with self._translate_errors():
             tasks = list(self._targets_file(repeat)["targets"])

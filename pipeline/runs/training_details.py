@@ -11,7 +11,7 @@ from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.runs.results_document import replace_nonfinite
 
 if TYPE_CHECKING:
-    # Plots of finished runs use this module, and do not need torch.
+    # Not imported at run time, because plots of finished runs use this module without torch.
     from pipeline.training.repeat import Repeat
 
 GATE_WEIGHTS = "gate_weights.parquet"
@@ -55,8 +55,9 @@ def learning_curves_document(repeats: "Sequence[Repeat]") -> list[Curves]:
         repeats: The trained repeats.
 
     Returns:
-        The curves of each repeat: those of each expert's heads, and of the gate as ``"EnECG"``.
-        Element 0 of a curve is the loss before training. Curves end where training stopped.
+        The curves of each repeat: those of each expert's heads, and of the gate as ``"EnECG"``;
+        see `FittedModel.validation_loss`. Curves end where training stopped. Losses are rounded to
+        six decimals, with None in place of NaN and infinity.
     """
     documents = []
     for repeat in repeats:
@@ -72,6 +73,6 @@ def learning_curves_document(repeats: "Sequence[Repeat]") -> list[Curves]:
 
 
 def _trim(losses: Sequence[float]) -> list[float]:
-    """Remove trailing NaN, which stand for the epochs after a task has stopped."""
+    """Remove trailing NaN, the losses of epochs after a task has stopped, and round the others."""
     last = max((epoch for epoch, loss in enumerate(losses) if not math.isnan(loss)), default=-1)
     return [round(loss, 6) for loss in losses[: last + 1]]

@@ -23,8 +23,8 @@ def find_unseen(
         record_id: Ids of the records to evaluate; all must be in the data set's index.
 
     Returns:
-        Mask of the records of unseen patients. All records are unseen if the data set of the run
-        has no patients in common with `dataset`.
+        Mask of the records of unseen patients. All records are unseen if `same_patients` is false
+        for the data set of the run and `dataset`.
     """
     index = dataset.index()
     trained_on = saved.config["dataset"]
@@ -68,7 +68,7 @@ def note_changed_index(saved: SavedRun, dataset: Dataset) -> tuple[str, ...]:
         dataset: Data set that the run is evaluated on.
 
     Returns:
-        The note; empty if the run was trained on another data set or the index is unchanged.
+        One note, or none if the run was trained on another data set or the index is unchanged.
     """
     namespace = dataset.namespace
     if (

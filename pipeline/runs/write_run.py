@@ -3,13 +3,13 @@
 It contains these files:
 
 - `config.json`: settings, the table of folds with its digest, library versions, duration, peak
-  memory, and the stores with their extraction rates; those of random baselines are separate.
+  memory, and the stores with their extraction rates; stores of random baselines are separate.
 - `provenance.json`: provenance of each store, by identity.
 - `cohorts.json`: for each repeat, the record ids of each part and the training and validation
   patients.
 - `results.json`: tasks, numbers of parameters, all metrics of all methods, paired differences,
   scores by label fraction, and the decision thresholds of binary tasks.
-- `results.md` and `results.html`: the same numbers as tables and plots (`pipeline.report.page`).
+- `results.md` and `results.html`: the same numbers as tables and plots (`pipeline.report`).
 - `MODEL_CARD.md`: intended use, data, weights, metrics and limits (`pipeline.report.model_card`).
 - `predictions.parquet`: predictions for test records, with class probabilities in the order of the
   classes in `targets.json`.
@@ -90,13 +90,13 @@ def write_run(
     See the module docstring for the files that other modules write.
 
     Args:
-        folder: Existing empty folder.
+        folder: Existing folder without these files.
         settings: Settings of the run.
         device: Resolved device, such as ``"cuda:0"``.
         inputs: Stores, records, labels and tasks of the run.
         repeats: The trained repeats.
         scores: Scores of all methods and tasks.
-        seconds: Duration of the run.
+        seconds: Duration of the run before this call.
         differences: Differences between EnECG and other methods.
         label_fractions: Scores after training on fractions of the patients.
         folds: Provenance of the table of folds; None if the patients were drawn at random.
@@ -177,14 +177,7 @@ def write_run(
 
 
 def _peak_memory(device: str) -> dict[str, int]:
-    """Return the peak memory of this process, and the peak that torch allocated on a GPU, in bytes.
-
-    Args:
-        device: Resolved device of the run.
-
-    Returns:
-        Bytes under ``"process"`` and, if the device is a GPU, under ``"gpu"``.
-    """
+    """Return the peak memory in bytes of this process and, for a GPU, of torch's allocations."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # ru_maxrss is in kilobytes on Linux, in bytes on macOS.
     memory = {"process": peak if sys.platform == "darwin" else 1024 * peak}

@@ -139,7 +139,7 @@ def test_run_without_gate_weights_and_curves_has_the_other_plots(tmp_path: Path)
 
 @pytest.mark.hostile
 @pytest.mark.parametrize("name", ["predictions.parquet", "gate_weights.parquet"])
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"x" * 100])
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"x" * 100, b"PAR1x\1\0\0\0PAR1"])
 def test_damaged_table_is_a_user_error(name: str, content: bytes, tmp_path: Path):
     folder = make_run(tmp_path / "run", details=True, tasks=("age",))
     (folder / name).write_bytes(content)
