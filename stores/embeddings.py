@@ -305,10 +305,12 @@ class EmbeddingStore:
         """Return the embeddings as a lazy dask array with one block per shard."""
         import dask.array
 
-        lazy: dask.array.Array = dask.array.from_zarr(
+        lazy = dask.array.from_zarr(
             self.array("embedding"), chunks=(self.shard_rows, self.features)
         )
-        return lazy
+        # After an interrupted growth, the array has more rows than `record_id`.
+        rows: dask.array.Array = lazy[: len(self.record_id)]
+        return rows
 
     def to_xarray(self) -> "xarray.Dataset":
         """Return embeddings (lazy), status and record ids as a dataset with named dimensions.
