@@ -1,9 +1,9 @@
-"""Copy stores from one root to another, joined by record id.
+"""Copy stores from one root to another, matching rows by record id.
 
-A copy writes the rows that have an embedding (status `WHOLE`) in the source but not in the target.
-It reads each written shard back and compares it with the data in memory. An interrupted copy
-resumes when it is run again. Two roots that contain different rows of a store can be synchronized
-by copying in both directions.
+A copy writes the rows that have an embedding (status `WHOLE`) in the source but not in the target,
+failure reasons of rows that are absent in the target, and run records. It reads each written shard
+back and compares it with the data in memory. An interrupted copy resumes when it is run again. Two
+roots that contain different rows of a store can be synchronized by copying in both directions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,8 @@ class CopyResult:
         location: The target store.
         whole: Number of rows whose embedding was written.
         failed: Number of failed rows of the source for which the reason was written.
-        already_present: Number of rows that the target already contained.
+        already_present: Number of whole or failed rows of the source that the target already
+            contained, as whole or failed rows.
         damaged: One message for each shard or store that was skipped because it is damaged.
     """
 
@@ -63,7 +64,7 @@ def select_stores(
         The stores of `reference` in each selected data set, then the other selected stores.
 
     Raises:
-        StoreError: No store is selected.
+        StoreError: No store is selected. If stores cannot be opened, the error of one is raised.
     """
 
     def is_selected(location: Location) -> bool:
@@ -102,9 +103,9 @@ def copy_stores(
     log: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[CopyResult]:
-    """Copy stores into a root one after the other. At most two shards are in memory.
+    """Copy stores into a root, one after the other.
 
-    Source and target remain readable during the copy.
+    Source and target remain readable during the copy. Only a few shards are in memory at a time.
 
     Args:
         stores: The stores to copy.

@@ -24,14 +24,14 @@ def parse_document(value: bytes | None, *, finite: bool = True) -> Any:
 
     Args:
         value: The document in UTF-8; None if it does not exist.
-        finite: Whether to reject NaN and infinity, which JSON does not allow but Python's `json`
-            module writes by default.
+        finite: Whether to reject the constants NaN and Infinity, which JSON does not allow but
+            Python's `json` module writes by default.
 
     Returns:
         The parsed value, nested at most `MAX_DEPTH` levels deep.
 
     Raises:
-        InvalidDocument: The document is missing, not JSON, or nested too deeply.
+        InvalidDocument: The document is missing, is not JSON, or is nested too deeply.
     """
     try:
         parse_constant = _reject_constant if finite else None

@@ -61,7 +61,7 @@ class EmbeddingStore:
 
     @cached_property
     def record_id(self) -> RecordIds:
-        """Record ids of shape (N,), int64 or text, one per row of every array."""
+        """Record ids of shape (N,), int64 or text, one per row."""
         ids = as_ids(self._read("record_id", slice(None)))
         # An interrupted growth leaves rows without ids. If the store grows while its arrays are
         # opened, their lengths differ. In both cases, use only the leading rows that have an id and
@@ -76,7 +76,7 @@ class EmbeddingStore:
 
     @property
     def features(self) -> int:
-        """Features per record."""
+        """Number of features per record."""
         return int(self.array("embedding").shape[1])
 
     @cached_property
@@ -215,7 +215,7 @@ class EmbeddingStore:
     def read_shard(
         self, shard: int, selection: slice = slice(None)
     ) -> Float[np.ndarray, "row feature"]:
-        """Read a shard, or some of its rows; absent rows are NaN.
+        """Read a shard, or some of its rows; rows without an embedding are NaN.
 
         Args:
             shard: Number of the shard.
@@ -226,6 +226,7 @@ class EmbeddingStore:
 
         Raises:
             DamagedStore: A chunk does not match its checksum.
+            StoreError: The shard cannot be read, or was replaced during each attempt to read it.
         """
         span = self.shard_slice(shard)
         rows = np.arange(span.stop - span.start)[selection]
@@ -277,12 +278,12 @@ class EmbeddingStore:
         )
 
     def track_shard(self, shard: int) -> None:
-        """Record the shard's current version; later writes fail if another writer changes it."""
+        """In an object store, record the shard's version, which later puts then require."""
         for name in ("embedding", "status"):
             self.writer.track_version(self.shard_key(name, shard))
 
     def put_data(self, shard: int, embedding: Float[np.ndarray, "row feature"]) -> None:
-        """Write a shard's data but not its status. Use `write_shard` except for repairs.
+        """Write a shard's data but not its status (`FencedWriter.put`), only for repairs.
 
         Args:
             shard: Number of the shard.
@@ -291,7 +292,7 @@ class EmbeddingStore:
         self.writer.put(self.shard_key("embedding", shard), self.layout.encode(embedding))
 
     def put_status(self, shard: int, status: UInt8[np.ndarray, " row"]) -> None:
-        """Write a shard's status but not its data. Use `write_shard` except for repairs.
+        """Write a shard's status but not its data (`FencedWriter.put`), only for repairs.
 
         Args:
             shard: Number of the shard.
@@ -313,7 +314,7 @@ class EmbeddingStore:
         return rows
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Return embeddings (lazy), status and record ids as a dataset with named dimensions.
+        """Return embeddings (lazy), status and record ids as a Dataset with named dimensions.
 
         If the features have names, these are the index of the dimension `feature`.
         """

@@ -14,7 +14,7 @@ from obstore.exceptions import (
 
 DISK_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "get write permission"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "get read and write permission"),
     errno.ENOTDIR: "move the file that is in place of a folder",
     # A failing disk, or a network file system with an unreachable server.
     **dict.fromkeys(
@@ -53,7 +53,7 @@ class LeaseLost(StoreError):
 
 
 class UnsafeFile(StoreError):
-    """A file or folder in a store is a symbolic link, is not a regular file, or is too large."""
+    """A file or folder is a link, is not a regular file or is too large, or its key is invalid."""
 
 
 class VersionConflict(Exception):
@@ -102,16 +102,16 @@ def access_denied_error(location: object, error: PermissionError) -> StoreError:
 
 
 def too_large(location: object, size: int) -> str:
-    """Return the message for a document that is too large.
+    """Return the message for a file or object that is too large to be read at once.
 
     Args:
-        location: Location of the document.
+        location: Location of the file or object.
         size: Size in bytes.
 
     Returns:
         The message.
     """
-    return f"{location} has {size:,} bytes, too many for a document of a store; remove it."
+    return f"{location} has {size:,} bytes, too many to read at once; remove it."
 
 
 @contextmanager

@@ -22,7 +22,7 @@ class FeatureNames:
     """Names and units of the features of an embedding.
 
     Attributes:
-        names: Name of each feature.
+        names: Name of each feature, unique.
         units: Unit of each feature; `1` for numbers without a unit.
     """
 
@@ -59,14 +59,14 @@ def write_feature_names(group: zarr.Group, features: FeatureNames) -> None:
 
 
 def read_feature_names(group: zarr.Group, features: int) -> FeatureNames | None:
-    """Read the names of a store's features.
+    """Read the names and units of a store's features.
 
     Args:
         group: Zarr group of the store.
         features: Number of features.
 
     Returns:
-        The names; None if the store has none, or if the contents of these arrays are not names.
+        The names and units; None if the store has none, or if their arrays are not valid.
 
     Raises:
         ValueError: A chunk does not match its checksum.

@@ -58,7 +58,7 @@ class GarbageItem:
 def find_garbage(root: Location, denied: list[StoreError] | None = None) -> list[GarbageItem]:
     """Find the files and folders in a store root that may be removed.
 
-    Stores with symbolic links are skipped.
+    Symbolic links are not followed; stores that cannot be read without following one are skipped.
 
     Args:
         root: The store root.
@@ -84,7 +84,7 @@ def find_garbage(root: Location, denied: list[StoreError] | None = None) -> list
 def remove_garbage(
     items: Sequence[GarbageItem], denied: list[StoreError] | None = None
 ) -> Iterator[GarbageItem]:
-    """Remove the items that are still garbage.
+    """Remove the items that are still garbage. Stores that another process writes to are skipped.
 
     Args:
         items: Result of `find_garbage`.
@@ -189,7 +189,7 @@ def _garbage_in_store(store: Location, *, is_held: bool = False) -> Iterator[Gar
     try:
         opened = open_store(store)
     except StoreError:
-        # `ls` and `verify` report a damaged store; do not remove anything from it.
+        # Do not remove anything from a damaged store, which `enecg store verify` reports.
         return
     for name in ARRAYS:
         array = opened.array(name)

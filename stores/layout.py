@@ -18,7 +18,7 @@ from stores.location import Location
 RESERVED_FOLDERS = ("leases", "runs")
 """Subfolders of a data set that are not experts."""
 _FOLDER_NAME = re.compile(r"\w(?:[\w.+ -]*[\w+-])?")
-"""Valid name of a folder on any file system; ``.`` and ``..`` do not match."""
+"""Valid name of a folder; ``.``, ``..`` and names that begin or end with a dot do not match."""
 
 STORE_DEPTH = 4
 """Depth of a store below the root: data set name, data set version, expert, identity."""
@@ -35,15 +35,16 @@ def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -
         The location.
 
     Raises:
-        StoreError: The URL or the name of the data set or expert is invalid, or the bucket is
-            unreachable or does not exist.
+        StoreError: The name of the data set or expert is invalid; or as for `locate`.
+        ValueError: A number in the provenance is NaN or infinite.
     """
     root = root if isinstance(root, Location) else locate(root)
     dataset, expert = str(provenance["dataset"]), str(provenance["expert"])
     check_dataset_name(dataset)
     if not _FOLDER_NAME.fullmatch(expert) or expert in RESERVED_FOLDERS:
         raise StoreError(
-            f"{expert!r} is not a valid name of an expert; use letters, digits, '.', '_' and '-'."
+            f"{expert!r} is not a valid name of an expert; use letters, digits, '.', '_' and '-', "
+            f"but not {' or '.join(RESERVED_FOLDERS)}."
         )
     return root / dataset / expert / compute_identity(provenance)
 
@@ -76,7 +77,7 @@ def dataset_folders(root: Location, denied: list[StoreError]) -> Iterator[Locati
 
     Args:
         root: The store root.
-        denied: Receives the errors of folders that this user may not list.
+        denied: Receives the errors of folders below the root that this user may not list.
 
     Yields:
         Folders at depth 2 below the root.

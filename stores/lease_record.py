@@ -36,8 +36,8 @@ class LeaseRecord:
 
     Attributes:
         token: Random identifier of the lease.
-        who: User, host and process id of the holder, for messages.
-        since: Local time of acquisition.
+        who: User, host and process id of the holder and a note, for messages.
+        since: Local time of acquisition, with the UTC offset.
         machine: Host name, boot id and PID namespace; a process id is unique only within these.
         process: Process id of the holder.
         beat: Number of renewals.
@@ -94,7 +94,7 @@ class LeaseRecord:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the values are within bounds; otherwise, a lease might not expire for years."""
+        """Whether the values are within bounds, so that, for example, the lease expires in time."""
         texts = (self.who, self.since, self.machine)
         return (
             _TOKEN.fullmatch(self.token) is not None

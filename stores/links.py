@@ -9,7 +9,9 @@ from stores.location import Location
 
 
 def find_links(root: Location) -> list[tuple[Location, str]]:
-    """Find symbolic links below the folders of data sets. EnECG neither follows nor removes them.
+    """Find symbolic links below the folders of data sets.
+
+    EnECG does not follow them, and removes one only with a garbage folder that contains it.
 
     Args:
         root: The store root.

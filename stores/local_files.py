@@ -1,4 +1,4 @@
-"""Paths below a local store root that contain no links, and durable writes."""
+"""Paths in a local store root, checked for symbolic links, and durable writes."""
 
 import os
 import uuid
@@ -33,7 +33,7 @@ def safe_path(root: Path, key: str) -> Path:
     path = root
     for number, part in enumerate(parts):
         if part in ("", ".", ".."):
-            raise UnsafeFile(f"{root}/{key} is not a valid location in a store.")
+            raise UnsafeFile(f"{root}/{key} is not a valid location: a part is empty, '.' or '..'.")
         path = path / part
         if DATASET_DEPTH <= number < len(parts) - 1 and path.is_symlink():
             raise UnsafeFile(describe_link(path, path.resolve()))
@@ -75,7 +75,7 @@ def write_durably(value: BytesLike, path: Path) -> Path:
 
     Args:
         value: Contents.
-        path: The file; must not exist.
+        path: The file, which must not exist.
 
     Returns:
         `path`.

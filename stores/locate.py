@@ -23,7 +23,8 @@ def locate(url: str | Path) -> Location:
         The location.
 
     Raises:
-        StoreError: The URL is invalid, or the bucket is unreachable or does not exist.
+        StoreError: The URL is invalid, the bucket is unreachable or does not exist, or credentials
+            are missing or rejected.
     """
     text = str(url)
     scheme = check_url(text)

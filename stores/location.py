@@ -19,7 +19,7 @@ class FencedWriter(Protocol):
     """Methods of a Zarr store that rejects writes by a process that has lost its lease."""
 
     def track_version(self, key: str) -> None:
-        """Record the current version of a value; `put` then replaces only this version."""
+        """In an object store, record a value's version; `put` then replaces only this version."""
         ...
 
     def put(self, key: str, value: BytesLike) -> None:
@@ -86,7 +86,7 @@ class StoreRoot(Protocol):
             The value, or None if it does not exist.
 
         Raises:
-            UnsafeFile: The value is larger than `MAX_DOCUMENT_BYTES`, or not a regular file.
+            UnsafeFile: The value is larger than `MAX_DOCUMENT_BYTES`, a link, or no regular file.
         """
         ...
 
@@ -111,8 +111,8 @@ class StoreRoot(Protocol):
             value: Contents.
 
         Returns:
-            Whether the value was written. If several processes call this concurrently, exactly one
-            of them receives True.
+            Whether the value was written. Of concurrent calls, at most one returns True; none does
+            if the response to the successful put was lost and the put was retried.
         """
         ...
 

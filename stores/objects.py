@@ -64,7 +64,8 @@ class ObjectRoot:
             The root.
 
         Raises:
-            StoreError: The bucket is unreachable or does not exist, or access is denied.
+            StoreError: The bucket is unreachable or does not exist, or credentials are missing or
+                rejected.
         """
         with translate_errors(url):
             try:
@@ -196,7 +197,7 @@ class ObjectReader:
 
 
 class BoundedObjectStore(ObjectStore[Any]):
-    """Zarr's `ObjectStore` with a limit on the size of objects."""
+    """Zarr's `ObjectStore` with a limit on the size of objects that are read completely."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -234,7 +235,7 @@ class ConditionalObjectStore(BoundedObjectStore):
 
     Args:
         store: The obstore client.
-        read_only: Whether writes raise an error.
+        read_only: Whether Zarr's methods that write raise an error.
     """
 
     def __init__(self, store: Any, *, read_only: bool = False) -> None:
@@ -262,7 +263,7 @@ class ConditionalObjectStore(BoundedObjectStore):
 
         Raises:
             VersionConflict: The object has changed since its version was tracked, or it exists and
-                no version is tracked.
+                no version is tracked; in both cases with contents other than `value`.
         """
         try:
             meta = retry_unsent(

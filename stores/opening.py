@@ -37,7 +37,7 @@ class FoundStores:
     Attributes:
         stores: Stores that can be opened.
         errors: One error for each store that cannot be opened, each folder that this user may not
-            list, and each symbolic link in place of an expert's or store's folder.
+            list, and each symbolic link that `find_links` yields.
     """
 
     stores: tuple[EmbeddingStore, ...]
@@ -50,7 +50,7 @@ class ResolvedUrl:
 
     Attributes:
         root: The store root.
-        found: The stores and errors. If `is_single_store` is True, this is one store or one error.
+        found: The stores and errors; if `is_single_store` is True, one store or one error.
         is_single_store: Whether the URL refers to one store rather than to a root.
     """
 
@@ -82,15 +82,15 @@ def open_store(location: Location | str | Path, ticket: Ticket | None = None) ->
     """Open a store.
 
     Args:
-        location: Location or URL of the store (not of its root).
+        location: Location, path or URL of the store (not of its root).
         ticket: Ticket of the store's lease; None opens the store read-only.
 
     Returns:
         The open store.
 
     Raises:
-        StoreError: The store does not exist, is damaged, has another format, or its provenance
-            does not match its identity.
+        StoreError: The store does not exist, is unreachable or damaged or has another format, or
+            its provenance does not match the names of its folders.
     """
     if not isinstance(location, Location):
         parent, _, name = str(location).rstrip("/").rpartition("/")
@@ -144,7 +144,7 @@ def open_with(location: Location, ticket: Ticket | None, zarr_store: Store) -> E
             "remove the folder."
         )
     name = f"{store.provenance['dataset']}/{store.provenance['expert']}"
-    # Check the folders only if they are known: the location of a single store can be a root.
+    # The key of a store that was opened by its path or URL contains only the store's own folder.
     if location.key.count("/") == STORE_DEPTH - 1 and location.parent.key != name:
         raise StoreError(
             f"{location} is a store of {name}, but its folder is that of another data set or "
@@ -164,7 +164,7 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
         The stores with at least one row, and the errors.
 
     Raises:
-        StoreError: The root is unreachable or unreadable.
+        StoreError: The URL is invalid, or the root is unreachable or unreadable.
     """
     root = root if isinstance(root, Location) else locate(root)
     stores: list[EmbeddingStore] = []
@@ -188,9 +188,9 @@ def open_stores(root: str | Path | Location, dataset: str | None = None) -> Foun
 
 
 def find_links(dataset: Location) -> Iterator[tuple[Location, str]]:
-    """Yield the symbolic links in place of the folder of an expert or of a store.
+    """Yield the symbolic links in a data set's folder and in its direct subfolders.
 
-    Such links are not followed.
+    These links are not followed.
 
     Args:
         dataset: Folder of a data set.
@@ -215,7 +215,8 @@ def resolve(url: str | Path) -> ResolvedUrl:
         The root, and its stores or the one store.
 
     Raises:
-        StoreError: There is no store at or below the URL, or the URL is too short for a store.
+        StoreError: There are no stores below the URL, it is too short for a store, or it is invalid
+            or unreachable. If the URL is that of a store, errors of opening it are not raised.
     """
     target = locate(url)
     with translate_errors(target):
@@ -231,9 +232,8 @@ def resolve(url: str | Path) -> ResolvedUrl:
     root_path, *parts = path.rsplit("/", STORE_DEPTH)
     if len(parts) < STORE_DEPTH:
         raise StoreError(
-            f"{target} contains a zarr.json but is not a store, whose URL has the form "
-            "ROOT/NAME/VERSION/EXPERT/IDENTITY; use the URL of a store, or of a root without a "
-            "zarr.json."
+            f"{target} contains a zarr.json but is not a store: the URL of a store has the form "
+            "ROOT/NAME/VERSION/EXPERT/IDENTITY; use such a URL, or a root without a zarr.json."
         )
     root = location = locate(f"{scheme}{separator}{root_path or '/'}")
     for part in parts:
@@ -255,7 +255,7 @@ def count_rows(store: EmbeddingStore) -> RowCounts:
         The counts and the size of the store.
 
     Raises:
-        DamagedStore: The status or the record ids are damaged.
+        StoreError: The status or the record ids are damaged, or the store is unreachable.
     """
     by_status = np.bincount(store.status(), minlength=256)
     flags = dict(enumerate(store.flags))

@@ -11,7 +11,7 @@ from stores.record_ids import RecordIds
 from stores.status import ABSENT, WHOLE
 
 BLOCK_ROWS = 32_768
-"""Rows read and shuffled together: about 50 MB at 768 features in float16, or 64 chunks."""
+"""Rows per store to read and shuffle together: 64 chunks, or 50 MB with 768 float16 features."""
 
 
 def find_rows(store: EmbeddingStore, record_id: RecordIds) -> Int[np.ndarray, " record"]:
@@ -82,7 +82,7 @@ def read_aligned(
         One array of shape (records, features) per store; row i belongs to ``record_id[i]``.
 
     Raises:
-        StoreError: A record is not whole in one of the stores.
+        StoreError: A record is not whole in one of the stores, or a store is damaged or unreadable.
     """
     return tuple(store.read(find_whole_rows(store, record_id), dtype) for store in stores)
 
@@ -99,9 +99,9 @@ def iter_batches(
     """Iterate once over records in shuffled batches, reading the chunks in random order.
 
     Args:
-        stores: The stores to read from.
+        stores: The stores to read from, at least one.
         record_id: Ids of the records, which must have the status `WHOLE` in every store.
-        batch_size: Records per batch; the last batch may be smaller.
+        batch_size: Records per batch; the last batch of each block may be smaller.
         seed: Seed of the order.
         dtype: Data type of the arrays; None keeps that of each store.
         block_rows: Rows per store that are held in memory and shuffled together. The order is
@@ -111,7 +111,7 @@ def iter_batches(
         The record ids of a batch, and one array of shape (batch, features) per store.
 
     Raises:
-        StoreError: A record is not whole in one of the stores.
+        StoreError: A record is not whole in one of the stores, or a store is damaged or unreadable.
     """
     rng = np.random.default_rng(seed)
     rows = [find_whole_rows(store, record_id) for store in stores]

@@ -34,8 +34,8 @@ def as_ids(values: Any) -> RecordIds:
         An array of dtype int64 or ``U``.
 
     Raises:
-        InvalidIds: An integer is 2**63 or larger.
-        TypeError: The values are neither integers nor text.
+        InvalidIds: An unsigned 64-bit integer is 2**63 or larger.
+        TypeError: The values are neither 64-bit integers nor text.
     """
     array = np.asarray(values)
     if array.dtype.kind == "U":

@@ -60,18 +60,18 @@ def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
 
 
 def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
-    """Return the run records of a store, oldest first."""
+    """Return the valid run records of a store, oldest first."""
     return [*iter_runs(store)][::-1]
 
 
 def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
-    """Yield the run records of a store, newest first. They are read lazily."""
+    """Yield the valid run records of a store, newest first. They are read lazily."""
     for _, _, run in _iter_files(store):
         yield run
 
 
 def copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
-    """Copy run records that are missing in the target.
+    """Copy the valid run records that are missing in the target.
 
     Args:
         source: Store whose run records are copied.

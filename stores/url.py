@@ -30,7 +30,7 @@ _QUERY = re.compile(
     rf"((?:\b(?:{'|'.join((*OBJECT_SCHEMES, *WEB_SCHEMES))}):|\*\*\*@)[^\s?#]*[?#])[^\s'\"]+",
     re.IGNORECASE,
 )
-"""A URL with a query, which is often a signature, or a fragment. Group 1 ends before it."""
+"""A URL with a query (often a signature) or a fragment. Group 1 ends with the ``?`` or ``#``."""
 
 _PORT = re.compile(r"[^:@?#]+:\d{1,5}")
 """A host with a port."""
@@ -62,8 +62,8 @@ def check_url(
 
     Raises:
         error: The URL is malformed, its scheme is not accepted, or it contains credentials, a
-            query, a fragment or the port of an S3 server. The message contains no credentials,
-            because messages are logged.
+            query, a fragment or, unless it is a web URL, a port. The message contains no
+            credentials, because messages are logged.
     """
     text = str(url)
     example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"

@@ -1,7 +1,7 @@
 """Verification and repair of stores.
 
 Verification reads every shard. Repair marks damaged rows as absent, so that the next extraction
-computes them again. Rows in the intact chunks of a damaged shard are kept.
+computes them again, and rows with an intact embedding as whole.
 """
 
 from collections.abc import Callable
@@ -90,11 +90,11 @@ def repair_store(
         progress: Called after each shard with the number of verified rows and the total.
 
     Returns:
-        The findings before the repair.
+        The verification, with the findings before the repair.
 
     Raises:
         LeaseHeld: Another process writes to the store.
-        StoreError: The store cannot be read or written.
+        StoreError: The store cannot be opened, read or written.
     """
     with acquire(leases_folder(location), log=log) as lease:
         return verify(open_store(location, lease.ticket), repair=True, progress=progress)
@@ -110,11 +110,11 @@ def verify(
 
     Args:
         store: The store; must be open for writing if `repair` is True.
-        repair: Whether to repair each shard.
+        repair: Whether to repair damaged shards.
         progress: Called after each shard with the number of verified rows and the total.
 
     Returns:
-        The findings, before any repair.
+        The verification, with the findings before any repair.
 
     Raises:
         StoreError: The store cannot be read or written.
@@ -159,7 +159,7 @@ def _check_record_ids(store: EmbeddingStore) -> list[Finding]:
         try:
             status_beyond: np.ndarray = store.array("status")[rows:]  # type: ignore[assignment]
         except ValueError:
-            # The damaged chunk also contains rows with ids, so the check of its shard reports it.
+            # If the damaged chunk also contains rows with ids, the check of its shard reports it.
             status_beyond = np.empty(0)
     # After an interrupted growth, rows without an id and ids after a gap are expected, but all of
     # these rows are absent.
@@ -184,7 +184,7 @@ class _ShardCheck:
 
 
 def _check_shard(store: EmbeddingStore, shard: int) -> _ShardCheck:
-    # Read the status first (see `verify`).
+    # Read the status first; see `verify`.
     status, is_status_damaged = _read_status(store, shard)
     embedding, is_damaged = _read_embedding(store, shard)
     is_finite = np.isfinite(embedding).all(1)

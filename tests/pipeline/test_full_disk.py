@@ -93,7 +93,7 @@ def test_read_only_root_can_be_read_but_not_extracted_to(small_disk: tuple[Path,
     run(planned)
     remount("ro")
     assert len(complete_rows(store_of(planned))) == 8
-    with pytest.raises(StoreError, match=r"Read-only file system.*get write permission"):
+    with pytest.raises(StoreError, match=r"Read-only file system.*get read and write permission"):
         plan(ConstantDataset(range(20)), disk, MeanExpert())
 
 
