@@ -97,7 +97,9 @@ def _infer_sizes(tensors: dict[str, Tensor], path: Path) -> tuple[int, bool]:
     shared = tensors.get("Linear_Trend.weight")
     if shared is not None and shared.ndim:
         return len(shared), False
-    layers = [t for key, t in tensors.items() if re.match(r"Linear_Trend\.\d+\.weight$", key)]
+    layers = [
+        t for key, t in tensors.items() if t.ndim and re.match(r"Linear_Trend\.\d+\.weight$", key)
+    ]
     if len(layers) not in (0, len(LEADS)):
         raise UserError(
             f"{path} has linear layers for {len(layers)} series, but an ECG has {len(LEADS)} "

@@ -52,7 +52,7 @@ PROMPTS = {
 }
 
 # Prefixes of tensors that embeddings do not depend on: forecasting heads and losses, an unused
-# layer, and the normalizations of these.
+# layer, and the RevIN layers of season and residual.
 _UNUSED = (
     "out_layer_", "mul_season.", "map_resid.", "rev_in_season.", "rev_in_noise.",
     "mu.", "sigma.", "nu.", "alpha.",
@@ -189,7 +189,8 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
             continue  # `load_strict` reports incomplete pairs
         down, up = plain.pop(key), plain.pop(pair)
         # GPT-2 stores weights as (input, output), LoRA as (output, input).
-        if down.shape[0] != up.shape[1] or plain[layer].shape != (down.shape[1], up.shape[0]):
+        fits = down.ndim == up.ndim == 2 and plain[layer].shape == (down.shape[1], up.shape[0])
+        if not fits or down.shape[0] != up.shape[1]:
             raise UserError(
                 f"{path}: the LoRA update of {layer} has shapes {tuple(up.shape)} and "
                 f"{tuple(down.shape)}, which do not fit the weight {tuple(plain[layer].shape)}; "

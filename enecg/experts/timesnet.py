@@ -141,7 +141,7 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int
     for key, tensor in tensors.items():
         if key == "enc_embedding.value_embedding.tokenConv.weight" and tensor.ndim == 3:
             sizes["model_size"], sizes["channels"] = tensor.shape[:2]
-        elif found := _KERNEL.match(key):
+        elif tensor.ndim and (found := _KERNEL.match(key)):
             layer, kernel = int(found[1]), int(found[3])
             sizes["layers"] = max(sizes.get("layers", 0), layer + 1)
             sizes["kernels"] = max(sizes.get("kernels", 0), kernel + 1)
@@ -154,8 +154,8 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int
 def _check_channels(channels: int, where: str) -> None:
     if channels not in (1, len(LEADS)):
         raise UserError(
-            f"{where} has {channels} input channels; use a TimesNet with 1 channel (one series per "
-            f"lead) or {len(LEADS)} (one series per record)."
+            f"{where}: {channels} input channels are not supported; use a TimesNet with 1 channel "
+            f"(one series per lead) or {len(LEADS)} (one series per record)."
         )
 
 

@@ -82,6 +82,12 @@ def test_checkpoint_for_seven_series_is_rejected(tmp_path: Path) -> None:
         load(tensors, tmp_path)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_scalar_weights_are_rejected(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not fit DLinear"):
+        load({key: torch.tensor(0.0) for key in checkpoint(kind)}, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def expert():
     return experts.load_expert("dlinear", "random:0")

@@ -45,5 +45,5 @@ def test_only_masked_samples_have_errors_and_they_are_zero_in_the_input(expert):
 def test_timesnet_with_3_channels_is_rejected():
     reconstruction = get_definition("timesnet").reconstruction()
     sizes = {size.name: size.default for size in reconstruction.sizes}
-    with pytest.raises(UserError, match=r"--size has 3 input channels"):
+    with pytest.raises(UserError, match=r"--size: 3 input channels"):
         reconstruction.make(**sizes | {"channels": 3})

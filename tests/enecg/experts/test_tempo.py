@@ -171,10 +171,11 @@ def test_incomplete_lora_is_rejected(tensors: dict[str, torch.Tensor], tmp_path:
         load(half, tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(16, 47), (16,), ()])
 def test_lora_of_the_wrong_shape_is_rejected(
-    tensors: dict[str, torch.Tensor], tmp_path: Path
+    shape: tuple[int, ...], tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    wrong = tensors | {PEFT + "h.0.attn.c_attn.lora_A.default.weight": torch.zeros(16, 47)}
+    wrong = tensors | {PEFT + "h.0.attn.c_attn.lora_A.default.weight": torch.zeros(shape)}
     with pytest.raises(UserError, match=r"LoRA update of gpt2_trend\.h\.0\.attn\.c_attn.*not fit"):
         load(wrong, tmp_path)
 

@@ -106,8 +106,14 @@ def test_model_size_may_be_odd() -> None:
 
 def test_checkpoint_with_three_channels_is_rejected(tmp_path: Path) -> None:
     key = "enc_embedding.value_embedding.tokenConv.weight"
-    with pytest.raises(UserError, match="has 3 input channels"):
+    with pytest.raises(UserError, match="3 input channels are not"):
         load(checkpoint(12) | {key: torch.zeros(8, 3, 3)}, tmp_path)
+
+
+def test_scalar_kernel_is_rejected(tmp_path: Path) -> None:
+    key = "model.0.conv.0.kernels.1.weight"
+    with pytest.raises(UserError, match="shape mismatches"):
+        load(checkpoint(12) | {key: torch.tensor(0.0)}, tmp_path)
 
 
 @pytest.fixture(scope="module")
