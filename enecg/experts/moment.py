@@ -117,7 +117,7 @@ class MomentExpert(FrozenExpert):
 
 
 def _read_config(path: Path, size: str) -> dict[str, Any]:
-    """Read the config.json next to the weights; missing keys get the published values."""
+    """Read the config.json next to the weights; published values replace a missing file or key."""
     file = path.parent / "config.json"
     if not file.exists():
         return _default_config(size)

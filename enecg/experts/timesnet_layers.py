@@ -56,7 +56,7 @@ class Inception(nn.Module):
 
 
 class TimesBlock(nn.Module):
-    """Convolutions on series folded by the strongest periods, weighted by strength, and a shortcut.
+    """Convolutions on series folded by the strongest periods, weighted by strength, plus the input.
 
     Args:
         model_size: Features of the states.

@@ -22,8 +22,8 @@ _RELATIVE_FLOOR = 0.04
 class Deflections:
     """The deflections of the QRS complex in each lead: heights in mV, with sign; 0 if absent.
 
-    A deflection is a part between two crossings of the level before the QRS onset. A complex
-    without R (QS) counts as S.
+    A deflection is a part of the complex between two crossings of the level before the QRS onset.
+    A complex without R (QS) counts as S.
 
     Attributes:
         q: Negative deflection before R.

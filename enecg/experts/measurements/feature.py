@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 Values = Mapping[str, np.ndarray]
-"""Measured values by feature, each of shape (record,). Where a value could not be measured, it is
-NaN, or the feature's flag is 0."""
+"""Measured values by feature name, each of shape (record,). Where a value could not be measured, it
+is NaN, or the feature's flag is 0."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Feature:
 
 
 def impute(features: Sequence[Feature], values: Values) -> Float64[np.ndarray, "record feature"]:
-    """Stack the features, with the default where a feature's flag is 0 or its value is NaN.
+    """Stack the values, with a feature's default where its flag is 0 or its value is NaN.
 
     Args:
         features: The features, in order.
