@@ -21,7 +21,7 @@ class Explanation:
 
     Attributes:
         output: Output for the ECG, in the task's unit, or a probability.
-        effects: Output minus the output without the waves of each window; see `occlude_windows`.
+        effects: Effect of each window on the output, by window name; see `occlude_windows`.
         attribution: Integrated gradients; None for an expert that is not differentiable.
         shares: Share of each window in the sum of the absolute contributions of all samples; NaN if
             the sum is 0, None without integrated gradients.

@@ -1,4 +1,4 @@
-"""Effect of removing the waves of one window from an ECG; requires no gradients."""
+"""Effect of removing the waves in the windows of one name; requires no gradients."""
 
 from collections.abc import Callable
 from itertools import pairwise

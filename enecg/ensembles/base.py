@@ -1,4 +1,4 @@
-"""The ensemble interface: combine the predictions of all heads on one task into one."""
+"""The ensemble interface: combine the predictions of all experts on one task."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol

@@ -43,8 +43,8 @@ class MissingLeadsError(Exception):
 class LeadSelection:
     """The signals of a record that are leads, and the scale of their samples.
 
-    Each array has one row per selected signal. The recorded leads come first, in the order of
-    `LEADS`. If several signals have the name of the same lead, all but the first come last.
+    Each array has one row per selected signal. The first signal of each recorded lead comes first,
+    in the order of `LEADS`; further signals of the same leads come last.
 
     Attributes:
         rows: Index of each signal in the header.

@@ -111,7 +111,7 @@ class ObjectFiles:
                 raise OSError(errno.EIO, message) from error
             raise UserError(
                 f"{self.location(name)}: request failed ({message}); check the connection and the "
-                "credentials, and run the command again. Completed work is kept."
+                "credentials, and run the command again."
             ) from error
 
     def _is_last_read_available(self) -> bool:

@@ -25,8 +25,8 @@ def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, in
         length: Number of samples to read per signal.
 
     Returns:
-        The smallest size that matches the header, and the number of bytes from the start of the
-        file that contain the first `length` samples of each signal, rounded up to a block.
+        The smallest size that matches the header, and the number of bytes that contain the first
+        `length` samples of each signal and `_MAX_BLOCK_BYTES` more.
     """
     offset = header.signals.offsets[file.first]
     frame_bytes = (file.end - file.first) * FORMATS[header.signals.formats[file.first]].width
