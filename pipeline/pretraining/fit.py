@@ -146,7 +146,7 @@ class Fit:
                 self._report(state, len(state.train), min(len(state.validation), done))
         if not count:
             raise UserError(
-                f"No validation record of {self.dataset.namespace} is readable; raise "
+                f"No validation record of {self.dataset.namespace} is readable; increase "
                 "--validation, or check the data set with enecg data check."
             )
         if state.interpolation is None:

@@ -185,7 +185,7 @@ def _open_required(
     ]
     raise StoreError(
         f"{root} has no embeddings of {expert} for {namespace} with the required provenance "
-        f"(available: {_describe_differences(required, others)}). Extract them with {command}."
+        f"(available: {_describe_differences(required, others)}); extract them with {command}."
     )
 
 

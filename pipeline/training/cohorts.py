@@ -68,8 +68,8 @@ def draw_cohort(
     parts = np.split(chosen, [train_end, validation_end])
     if not all(len(part) for part in parts):
         raise UserError(
-            f"{len(chosen)} patients are too few to split 70/20/10; at least 6 are needed. "
-            "Extract more records, or omit --limit and --patients."
+            f"{len(chosen)} patients are too few to split 70/20/10, which requires at least 6; use "
+            "more records, or omit --limit and --patients."
         )
     if ecgs == "one":
         kept = _draw_one(patient_id, rng)

@@ -74,7 +74,7 @@ def _weigh_epochs(
 def fit_train_factors(
     data: StackedData, corrected_losses: CorrectedLosses
 ) -> Float[Tensor, "repeat task"]:
-    """Compute the mean of `FACTORS`, weighted by the likelihood of the training patients.
+    """Compute the mean of `FACTORS`, weighted by the likelihood of the training labels.
 
     Args:
         data: Labels and splits.

@@ -1,4 +1,4 @@
-"""Embeddings in memory, joined across stores by record id."""
+"""Embeddings of records, joined across stores by record id."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Features:
 
     Attributes:
         record_id: Record id of each row.
-        experts: Embeddings by expert; `StoredEmbeddings` reads them on each access.
+        experts: Embeddings by expert, in memory or read on each access (`StoredEmbeddings`).
         leads: Sampled leads, the input of the gate.
     """
 

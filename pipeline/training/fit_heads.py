@@ -52,6 +52,9 @@ def fit_heads(
 
     Returns:
         The heads of each repeat.
+
+    Raises:
+        UserError: A temporary file cannot be allocated; see `MappedTensor`.
     """
     folds = FOLDS if combined or settings.adaptation == "linear-lora" else FOLDS[:1]
     data = StackedData.from_repeats(embedding, repeats, settings.max_tensor_bytes)

@@ -79,7 +79,7 @@ def _map_temporary_file(size: int) -> mmap.mmap:
         except OSError as error:
             raise UserError(
                 f"{tempfile.gettempdir()}: cannot allocate a temporary file of {size / 1e9:.1f} GB "
-                f"({error.strerror}); set TMPDIR to a folder with enough space, or raise "
+                f"({error.strerror}); set TMPDIR to a folder with enough space, or increase "
                 "--memory-limit."
             ) from error
         return mmap.mmap(file.fileno(), size)

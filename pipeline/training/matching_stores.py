@@ -127,7 +127,7 @@ def describe_missing(
         root: Root folder or URL of the stores.
         namespace: Namespace of the data set.
         requested: Description of the requested embeddings.
-        selection: Decoding options of the requested store.
+        selection: The selection; only its decoding options are used.
         found: The stores of the data set.
 
     Returns:
@@ -148,6 +148,6 @@ def describe_missing(
     damaged = [f"an unusable store ({str(error).rstrip('.')})" for error in found.errors]
     return (
         f"{root} has no {requested}{arguments} for {namespace} "
-        f"(available: {', '.join((*stores, *damaged)) or 'none'}). Run enecg extract "
+        f"(available: {', '.join((*stores, *damaged)) or 'none'}); run enecg extract "
         "first, or select available weights with --weights."
     )

@@ -36,8 +36,7 @@ def add_random_baselines(
         features: Embeddings with random weights of the records of all cohorts, by expert.
         settings: Hyperparameters.
         log: Called after the heads of each expert.
-        threads: Maximum number of experts whose heads are trained at the same time. The results do
-            not depend on it.
+        threads: Maximum number of experts that are trained at the same time. Default: 1.
 
     Returns:
         The repeats with predictions, thresholds and parameter counts of the baselines. The

@@ -133,8 +133,7 @@ class TrainSettings:
         pooling: Pooling of the experts, ``CHOICE`` or ``EXPERT@CHOICE``. Default: ``default``.
         precision: Precision of the experts' computation, ``CHOICE`` or ``EXPERT@CHOICE``.
             Default: ``float32``.
-        dtype: Data type of the stored embeddings, ``float16`` or ``float32``. Default:
-            ``float16``.
+        dtype: Data type of the embeddings, ``float16`` or ``float32``. Default: ``float16``.
         expert_settings: Hyperparameters of the experts, ``EXPERT.NAME=VALUE``. Default: stores
             with any hyperparameters.
         decoding: Options by which the records were decoded. Default: ``DecodeOptions()``.
@@ -146,8 +145,7 @@ class TrainSettings:
         repeats: Number of repeats, each with a different random cohort. Default: 3.
         patients: Number of patients per cohort; must not be set with `folds`. Default: 10,000.
         ecgs: Whether to use ``all`` ECGs of a patient or ``one`` at random. Default: ``all``.
-        seed: Seed of the first repeat; later repeats use ``seed + 1``, ``seed + 2``, ...
-            Default: 0.
+        seed: Seed of the first repeat; the others use ``seed + 1``, ``seed + 2``, ... Default: 0.
         limit: Use only the first `limit` records of the index. Default: all.
         records: File of the ids of the records to use, as read by `read_record_ids`; applied
             before `limit`. Default: all.

@@ -201,7 +201,7 @@ def _check_experts(inputs: dict[str, Inputs]) -> None:
         if available != common:
             raise UserError(
                 f"{', '.join(sorted(available - common))}: stores exist for pooling {pooling}, but "
-                "not for every pooling in --poolings. Extract the missing stores, or select "
+                "not for every pooling in --poolings; extract the missing stores, or select "
                 f"experts that have all of them with --experts (available: {complete})."
             )
 
