@@ -24,7 +24,7 @@ from enecg.experts.weights import Weights
 from enecg.signal import moving_average, standardize
 
 FORECAST_STEPS = 96
-"""Default number of forecast steps: the shortest long-term forecast of the Time-Series-Library."""
+"""Number of forecast steps of a model with random weights: the default of the source's `run.py`."""
 
 
 class DLinear(nn.Module):

@@ -51,8 +51,8 @@ PROMPTS = {
     "noise": (*_PROMPT, 29598),
 }
 
-# Prefixes of tensors that embeddings do not depend on: forecasting heads and losses, an unused
-# layer, and the RevIN layers of season and residual.
+# Prefixes of tensors that embeddings do not depend on: forecasting heads and losses, and modules
+# that the published code creates but does not use.
 _UNUSED = (
     "out_layer_", "mul_season.", "map_resid.", "rev_in_season.", "rev_in_noise.",
     "mu.", "sigma.", "nu.", "alpha.",
