@@ -29,17 +29,17 @@ REASONS = {
 - ``not_listed``: the record is not in `machine_measurements`.
 - ``other_patient``: the record is listed there under another patient.
 - ``not_measured``: the machine reported 29999 or nothing.
-- ``unreadable``: the field is not a number, or not in the source's format.
-- ``implausible``: the value is outside the range in `plausibility`.
+- ``unreadable``: the value or the file that contains it cannot be parsed.
+- ``implausible``: the value is outside its range in `plausibility.PLAUSIBLE`.
 - ``no_ecg_time``: the record list has no time for this ECG.
 - ``patient_not_listed``: the patient is not in `patients`.
-- ``no_result``: the patient has no potassium result.
-- ``none_in_window``: the patient has results, but none in the window around this ECG.
-- ``unknown_flag``: the laboratory's flag is neither empty nor `abnormal`.
+- ``no_result``: the patient has no potassium result with a time and a number.
+- ``none_in_window``: the patient has such results, but none in the time window of this ECG.
+- ``unknown_flag``: the laboratory's flag of the selected result is neither empty nor `abnormal`.
 - ``unknown_word``: the value is none of the words for the label's two classes.
-- ``no_report``: the selected report lines are empty.
-- ``no_diagnosis``: all selected report lines are skipped, because they are not diagnoses.
-- ``not_stated``: the source has no value.
+- ``no_report``: the selected report lines contain no word.
+- ``no_diagnosis``: all selected report lines with words are skipped as non-diagnostic.
+- ``not_stated``: the source has no value; for MIMIC's age and sex, also if it cannot be parsed.
 """
 
 

@@ -25,9 +25,9 @@ LABEL_COLUMNS = {
     "potassium_mmol_l": "float64",
     "diagnosis": "string",
 }
-"""Columns of the label table and their dtypes; NaN means unknown.
+"""Columns of the label table and their dtypes. Missing labels are NaN, or `pd.NA` in `diagnosis`.
 
-- ``patient_id``: int64, or str if the source's ids are text.
+- ``patient_id``: int64, or str if the source's ids are text; never missing.
 - ``rr_interval``: ms.
 - ``age``: years; `AGE_OVER_89` for all ages over 89.
 - ``sex``: 1 male, 0 female.
@@ -38,8 +38,7 @@ LABEL_COLUMNS = {
 """
 
 CODE_COLUMNS = ("dx",)
-"""Columns that may follow `LABEL_COLUMNS`: text with codes separated by commas, such as codes of
-diagnoses."""
+"""Columns of codes that may follow `LABEL_COLUMNS`, separated by commas or semicolons."""
 
 SAME_PATIENTS = (("mimic-iv-ecg/", "mimic-iv-ecg-demo/"), ("ptb-xl/", "ptb-xl-100/"))
 """Prefixes of namespaces that share patient ids because they are releases of one collection."""
@@ -69,8 +68,8 @@ class RecordIndex:
     def digest(self) -> str:
         """SHA-256 of all record ids followed by all patient ids, in order.
 
-        Integers are digested as little-endian int64. If either kind of id is text, both are
-        digested as JSON lists.
+        Integers are digested as little-endian int64. If either kind of id is text, the digest is
+        that of a JSON list of both lists.
         """
         if is_text(self.record_id) or is_text(self.patient_id):
             listed = [self.record_id.tolist(), self.patient_id.tolist()]
@@ -137,7 +136,7 @@ class Dataset(Protocol):
             Up to the first ten seconds in mV, with derived leads if `decoding` requests them.
 
         Raises:
-            UnreadableRecord: The files cannot be read, or a lead is missing.
+            UnreadableRecord: A file cannot be read, a lead is missing, or signals of a lead differ.
         """
 
     def labels(self) -> pd.DataFrame:
@@ -145,5 +144,5 @@ class Dataset(Protocol):
 
         Returns:
             A table indexed by `record_id` with ``patient_id``, the available `LABEL_COLUMNS`, and
-            additional columns (float64 or text). A custom task has the name of its column.
+            additional columns (float64 or text), to which custom tasks refer by name.
         """

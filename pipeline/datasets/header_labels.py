@@ -33,13 +33,13 @@ def read_header_labels(
 
     Args:
         records: Record names without ``.hea``.
-        files: Files of the data set. If it has several threads, headers are read in parallel.
+        files: Files of the data set; `files.threads` headers are read in parallel.
         skipped: Updated with the number of headers that cannot be read, keyed by description.
         progress: Called as ``progress(done, total)`` with numbers of records.
 
     Returns:
         A table of text, indexed by record id, without columns in which no record has a value. `dx`,
-        `rx`, `hx` and `sx` are lists joined by commas; unknown lists are missing.
+        `rx`, `hx` and `sx` are distinct known items, joined by commas; missing if there is none.
     """
     columns: dict[str, list[str | None]] = {name: [] for name in COMMENT_FIELDS}
     errors: list[str] = []

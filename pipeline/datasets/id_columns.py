@@ -111,7 +111,7 @@ def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
 
 
 def normalize_unicode(patients: "pd.Series[str]") -> "pd.Series[str]":
-    """Return patient ids in one Unicode normal form, so that equal names are equal strings."""
+    """Return patient ids in Unicode NFC without surrounding spaces, so that equal ids match."""
     return patients.map(_normalize, na_action="ignore").astype("str")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")
-"""Values of a CSV file that are parsed as missing. `None` is not among them, because it may be the
-name of a class, for example of a severity."""
+"""Texts in tables that are parsed as missing. `None` is not among them, because it may be the name
+of a class, for example of a severity."""
 
 _EXAMPLES = 3
 _EXAMPLE_LENGTH = 40
@@ -37,8 +37,8 @@ def parse_strings(column: pd.Series) -> pd.Series:
 
     Returns:
         Strings (dtype ``string``) without surrounding spaces; `pd.NA` for missing and empty values.
-        Whole numbers have no decimal point (`1.0` becomes `1`), and `true` and `false` are in lower
-        case.
+        Floats that are whole numbers have no decimal point (1.0 becomes `1`, but text is not
+        changed), and `true` and `false` are in lower case.
     """
     codes, distinct = pd.factorize(column)
     strings = pd.Series([*map(_to_string, distinct), None], dtype="string")
@@ -74,7 +74,7 @@ def count_missing(
     """Count values that are treated as missing, with the first one and its record as an example.
 
     Args:
-        counts: Updated with the number of selected values, if any, keyed by description.
+        counts: Updated with the number of selected values, keyed by description and example.
         selected: Mask of the values to count.
         column: The column, indexed by record id.
         description: What is counted, such as ``"labels.csv: values of age that are not numbers"``.

@@ -30,7 +30,7 @@ FIRST_LINE_SKIPPED = "reports whose first line was skipped, because it is not a 
 """Description of these reports in the counts of skipped rows."""
 
 _MAX_ITEM = 10**18 - 1
-"""Largest integer that the table reader parses."""
+"""Largest integer that `mimic_tables.columns.integer` parses."""
 
 _MAX_WINDOW_HOURS = 24 * 365.0
 
@@ -49,15 +49,15 @@ class LabelRules:
             order of the table.
         potassium_items: Item ids of potassium in MIMIC-IV's `d_labitems`.
         abnormal: Criterion for an abnormal result. ``"range"``: outside the row's reference range,
-            or outside the thresholds if the row has no range; ``"flag"``: the laboratory's flag;
+            in which the thresholds replace missing limits; ``"flag"``: the laboratory's flag;
             ``"thresholds"``: outside `potassium_low` to `potassium_high`. None selects the first of
             these criteria whose columns exist.
         potassium_low: Lowest normal value in mmol/L.
         potassium_high: Highest normal value in mmol/L.
-        report: Report line to use as the diagnosis: ``"first"`` (that is not skipped), a line
-            number from ``"0"`` to ``"17"``, or ``"all"`` (that are not skipped), joined by
-            ``"; "``.
-        skip_lines: Phrases, in upper or lower case. Report lines that contain one are skipped.
+        report: Report lines to use as the diagnosis: ``"first"`` (the first line that is not
+            skipped), ``"all"`` (all lines that are not skipped, joined by ``"; "``), or the number
+            of a line from ``"0"`` to ``"17"`` (no diagnosis if it is skipped).
+        skip_lines: Phrases. Report lines that contain one, in upper or lower case, are skipped.
 
     Raises:
         UserError: A value is out of range or unknown.
@@ -131,7 +131,7 @@ class LabelRules:
         limits = f"{self.potassium_low:g} to {self.potassium_high:g} mmol/L"
         return {
             "flag": "the laboratory's flag",
-            "range": f"the row's reference range, or {limits} if it has none",
+            "range": f"the row's reference range, with {limits} for missing limits",
             "thresholds": f"the thresholds {limits}",
         }[used]
 

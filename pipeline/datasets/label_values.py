@@ -31,7 +31,7 @@ _Reasons = list[tuple[pd.Series, str]]
 """Pairs of a mask of absent values and their reason."""
 
 _DECORATION = re.compile(r"^[\s.,;:*-]+|[\s.,;:*-]+$")
-"""Punctuation around a diagnosis, such as `*** Atrial fibrillation. ***`."""
+"""Punctuation around a diagnosis, as in `*** Atrial fibrillation. ***`."""
 
 _WHOLE = re.compile(r"^([0-9]+)\.0*$")
 _OVER_89 = re.compile(r"> ?89|(>=|≥) ?90|90 ?\+")
@@ -93,8 +93,8 @@ def parse_table(
         skipped: Updated as by `parse_label`.
 
     Returns:
-        The result of `parse_label` for each label column, and the other columns unchanged. Columns
-        of ids and of reasons for absence are omitted.
+        The result of `parse_label` for each label column, and the other columns unchanged. The ids
+        and reasons in `STANDARD_COLUMNS` are omitted.
     """
     labels = LABEL_COLUMNS.keys() - {"patient_id"}
     return [

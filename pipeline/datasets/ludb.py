@@ -31,7 +31,7 @@ UNITS_PER_MV = 1000.0
 
 The headers' gains are wrong: the gain of each lead is the range of its samples, so with these gains
 every lead would have a range of 1 mV. The samples of all 200 records obey Einthoven's law (III = II
-- I) exactly, so all leads must have the same gain. With 1 uV per unit, the R waves have plausible
+- I) exactly, so these leads must have the same gain. With 1 uV per unit, the R waves have plausible
 amplitudes: median 0.9 mV in II and 1.4 mV in V5.
 """
 
@@ -58,7 +58,9 @@ class Ludb:
         self.root = Path(directory)
         self.decoding = decoding
         if not self.root.is_dir():
-            raise UserError(f"{self.root} does not exist; pass the folder of LUDB 1.0.1.")
+            raise UserError(
+                f"{self.root} does not exist or is not a folder; pass the folder of LUDB 1.0.1."
+            )
         if not (self.root / TABLE).is_file():
             raise UserError(
                 f"{self.root} does not contain {TABLE}; pass the root folder of LUDB 1.0.1."
@@ -75,7 +77,7 @@ class Ludb:
         return self._rows[0]
 
     def index(self) -> RecordIndex:
-        """Return the 200 records in the order of ``ludb.csv``."""
+        """Return the records with valid ids in the order of ``ludb.csv``."""
         ids = self._table.index.to_numpy(np.int64)
         return RecordIndex(record_id=ids, patient_id=ids)
 
@@ -110,14 +112,10 @@ class Ludb:
         return assemble_labels(self.index(), parts, skipped)
 
     def _rr_ms(self, record: int) -> float | str:
-        """Return the mean interval between R peaks, NaN if there are fewer than two.
+        """Return the mean interval in ms between R peaks in lead II.
 
-        Args:
-            record: Id of the record.
-
-        Returns:
-            The interval in ms. If the annotations cannot be read, an error text, which
-            `parse_label` counts as unreadable.
+        NaN if there are fewer than two peaks or no annotation file. If the file cannot be read, an
+        error text, which `parse_label` counts as unreadable.
         """
         path = self.root / "data" / f"{record}.ii"
         if not path.is_file():

@@ -46,11 +46,12 @@ class MimicIvEcg:
     Args:
         directory: Directory, or URL such as ``s3://physionet-open/mimic-iv-ecg/1.0``, with
             ``record_list.csv`` and ``files/``. At a URL, ECGs are downloaded when they are read.
-        window_hours: Maximum hours from an ECG to the potassium result that is its label.
+        window_hours: Maximum hours from an ECG to its potassium result, in (0, 8760].
         decoding: Options for short records and missing leads.
 
     Raises:
-        UserError: The directory or its record list does not exist.
+        UserError: The directory or its record list does not exist, the directory is an unfinished
+            synthetic data set, or the URL is not supported.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class MimicIvEcg:
         self.window_hours = window_hours
         if isinstance(self.files, DirectoryFiles) and not Path(directory).is_dir():
             raise UserError(
-                f"{directory} does not exist; pass the folder of MIMIC-IV-ECG, or create "
-                "synthetic data with `enecg synthesize`."
+                f"{directory} does not exist or is not a folder; pass the folder of MIMIC-IV-ECG, "
+                "or create synthetic data with `enecg synthesize`."
             )
         if file_exists(self.files, UNFINISHED_MARKER):
             raise UserError(
@@ -171,10 +172,10 @@ class MimicIvEcg:
             hosp: MIMIC-IV's folder ``hosp``. Default: ``hosp`` in the data set's directory.
 
         Returns:
-            The tables.
+            The tables; those that do not exist are None.
 
         Raises:
-            UserError: `hosp` is not MIMIC-IV's folder ``hosp``.
+            UserError: `hosp` is not MIMIC-IV's folder ``hosp``, or the record list is invalid.
         """
         return MimicTables.find(self._records, self.root, hosp)
 
@@ -205,6 +206,6 @@ def _synthetic_namespace(marker: bytes, location: str) -> str:
     if not namespace.startswith("synthetic/"):
         raise UserError(
             f"{location} does not name a synthetic data set (synthetic/NAME); write the data set "
-            "again with enecg synthesize."
+            "again with `enecg synthesize`."
         )
     return namespace

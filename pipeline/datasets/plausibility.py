@@ -39,8 +39,7 @@ PTB_XL_OVER_89 = 300.0
 """PTB-XL's code for an age over 89."""
 
 MAX_GAP = 2.0
-"""Maximum gap to the next value, relative to the range of the values accepted so far; see
-`find_suspicious_values`."""
+"""Maximum gap in `find_suspicious_values`, relative to the range of the values accepted so far."""
 
 MIN_DISTINCT = 5
 """Minimum number of distinct values. With fewer, no value is suspicious."""

@@ -94,7 +94,9 @@ class PtbXl:
         self._file = self.root / TABLE
         self._files = DirectoryFiles(self.root)
         if not self.root.is_dir():
-            raise UserError(f"{self.root} does not exist; pass the folder of PTB-XL 1.0.3.")
+            raise UserError(
+                f"{self.root} does not exist or is not a folder; pass the folder of PTB-XL 1.0.3."
+            )
         if not self._file.is_file():
             raise UserError(
                 f"{self.root} does not contain {TABLE}; pass the root folder of PTB-XL 1.0.3."

@@ -19,13 +19,13 @@ def read_published_table(
 ) -> tuple[pd.DataFrame, Counter[str]]:
     """Read a table as text, indexed by record id.
 
-    A row is skipped, counted and logged if its number of fields differs from the header's, one of
-    its ids is invalid, or another row has the same record id but other values.
+    A row is skipped if its number of fields differs from the header's, one of its ids is invalid,
+    or another row has the same record id but other values. The numbers of skipped rows are logged.
 
     Args:
         path: CSV file.
-        ids: Names of the id columns, the column of record ids first. Ids may be written with a
-            decimal point.
+        ids: Names of the id columns, the column of record ids first. Ids are nonnegative integers,
+            which may be written with a decimal point.
         columns: Names of the other columns to read.
 
     Returns:

@@ -40,7 +40,7 @@ class RecordLabels:
         criterion: Criterion for abnormal potassium; None if there is no lab table.
         skipped: Numbers of rows and values that were replaced, ignored or used in part, keyed by
             description.
-        sources: Paths of the source tables.
+        sources: Paths of MIMIC's tables; empty for other data sets.
     """
 
     table: pd.DataFrame

@@ -39,15 +39,15 @@ class RecordTable:
 
     Attributes:
         path: The file.
-        table: The requested columns, with values as in the file, and NaN for missing values and
-            rows. There is one row per record of the data set, in the data set's order, indexed by
-            `record_id`.
+        table: The requested columns and any further column of record ids, with values as pandas
+            parses them, and NaN for missing values and rows. There is one row per record of the
+            data set, in the data set's order, indexed by `record_id`.
         patients: Patient of each record as text; NaN for missing values and rows. None if the file
             has no patient column.
         columns: Names of all columns of the file.
         unknown_records: Record ids of the file that are not in the data set.
-        invalid_rows: Description of the skipped rows without a valid record id: their number and
-            an example. Empty if there are none.
+        invalid_rows: Description of the skipped rows without a valid record id: their number and,
+            if ids are integers, an example. Empty if there are none.
     """
 
     path: Path
@@ -80,8 +80,8 @@ def read_record_table(
         The columns, joined to the data set's records by record id.
 
     Raises:
-        UserError: The file cannot be read as a table or has no valid record id, a record has two
-            different rows or two patients, or no record is in the data set.
+        UserError: The file cannot be read as a table, has no valid record id or has a column of
+            lists, a record has two different rows or patients, or no record is in the data set.
     """
     path = path.expanduser()
     text = is_text(record_id)
@@ -139,7 +139,7 @@ def read_column_names(path: Path) -> tuple[str, ...]:
     """Return the names of a table's columns; names of id columns are in lower case.
 
     Args:
-        path: CSV or Parquet file.
+        path: CSV, gzipped CSV or Parquet file.
 
     Returns:
         The names, in the order of the file.
@@ -235,7 +235,7 @@ def _parse_ids(column: pd.Series, text: bool) -> tuple[RecordIds, Bool[np.ndarra
 
 
 def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> dict[str, pd.Series]:
-    """Return the patient columns as normalized text."""
+    """Return the patient columns as normalized text; raise UserError if they differ."""
     by_column = {}
     for name in (name for name in PATIENT_COLUMNS if name in table):
         patients = normalize_unicode(parse_text_ids(table[name]))

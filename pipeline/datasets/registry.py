@@ -62,8 +62,8 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
         The data set.
 
     Raises:
-        UserError: The source is unknown or does not support the decoding options, or the folder
-            or a required table does not exist.
+        UserError: The spec is invalid, the source does not support the decoding options, or the
+            folder or a required table does not exist.
     """
     source, _, location = spec.partition(":")
     forms = {name: f"{name}:FOLDER" for name in DATASETS}

@@ -18,7 +18,7 @@ MAX_ROWS = 10**7
 MAX_COLUMNS = 10_000
 MAX_LINE_BYTES = 4 << 20
 MAX_BYTES = 2 << 30
-"""Maximum size of a decompressed CSV table, and of the texts of a Parquet column."""
+"""Maximum size of a decompressed CSV table, and of a decoded Parquet column."""
 
 _BLOCK_BYTES = 1 << 18
 
@@ -29,10 +29,10 @@ class InvalidTable(ValueError):
 
 @contextmanager
 def open_csv(path: Path) -> Iterator[BinaryIO]:
-    """Open a CSV file, which may be gzipped, for reading as bytes.
+    """Open a CSV file for reading as bytes.
 
     Args:
-        path: The file.
+        path: The file; it is decompressed if its suffix is ``.gz``.
 
     Yields:
         The decompressed file.
@@ -72,10 +72,10 @@ def read_parquet_schema(path: Path) -> list[str]:
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a Parquet file, after `read_parquet_schema`.
+    """Read columns of a Parquet file whose numbers of rows and columns have been checked.
 
     Args:
-        path: The file.
+        path: The file; call `read_parquet_schema` first.
         columns: Names of the columns.
 
     Returns:

@@ -1,8 +1,7 @@
-"""Any folder of WFDB records, with a name that the user chooses.
+"""Any folder or URL of WFDB records, with a name that the user chooses.
 
-A record is identified by its path in the folder. Because two laboratories may both have a record
-``data/0001``, the name in ``wfdb:NAME=FOLDER`` is part of the namespace. The namespace is the same
-for every copy of the folder, and does not change when records are added.
+Record ids are paths in the folder. Because two laboratories may both have a record ``data/0001``,
+the namespace is ``wfdb/NAME``. It depends neither on the path of the folder nor on its records.
 """
 
 import re
@@ -54,8 +53,8 @@ class WfdbDirectory:
         decoding: Options for short records and missing leads.
 
     Raises:
-        UserError: The name is invalid, the directory does not exist, or the files at the URL cannot
-            be listed.
+        UserError: The name is invalid, the directory does not exist, or the URL is not supported or
+            on a web server, which does not list its files.
     """
 
     def __init__(
@@ -72,7 +71,9 @@ class WfdbDirectory:
         self._files = open_root(directory)
         if isinstance(self._files, DirectoryFiles):
             if not Path(directory).is_dir():
-                raise UserError(f"{directory} does not exist; pass a folder of WFDB records.")
+                raise UserError(
+                    f"{directory} does not exist or is not a folder; pass a folder of WFDB records."
+                )
         elif self.directory.startswith(_WEB_SERVERS):
             raise UserError(
                 f"{directory} is on a web server, which does not list its files; pass a folder "
@@ -148,8 +149,8 @@ class WfdbDirectory:
             if columns is None:
                 columns = set(read_column_names(path)) - {*ID_COLUMNS, *PATIENT_COLUMNS}
             table = read_record_table(path, records, columns)
-        # Do not skip rows with a missing or misspelled id: their records would have neither labels
-        # nor a patient.
+        # Do not skip rows with a missing or misspelled id: their records would have no labels, and
+        # each would be a patient of its own.
         if table.invalid_rows:
             raise UserError(f"{table.path} has {table.invalid_rows}; every row needs a record id.")
         if len(table.unknown_records):

@@ -137,7 +137,7 @@ def test_label_writes_the_file_and_an_artifact(parameters: dict[str, Any], tmp_p
 
 
 def test_user_error_in_label_fails_the_run(parameters: dict[str, Any], tmp_path: Path):
-    with pytest.raises(UserError, match=r"nowhere does not exist; [^\n]+\.$"):
+    with pytest.raises(UserError, match=r"nowhere does not exist or is not a folder; [^\n]+\.$"):
         label(
             dataset=parameters["dataset"],
             out=tmp_path / "labels.parquet",

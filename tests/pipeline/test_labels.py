@@ -219,6 +219,9 @@ def test_range_may_have_a_lower_limit_only(tmp_path: Path) -> None:
     )
     assert label_one(path) == (1.0, 4.0)
     assert label_one(path, abnormal="thresholds") == (0.0, 4.0)
+    path.write_text(path.read_text().replace("ref_range_upper", "comments"))
+    with pytest.raises(UserError, match="no column ref_range_upper, which --abnormal range"):
+        label_one(path, abnormal="range")
 
 
 def test_each_ecg_has_its_own_potassium_or_reason(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pipeline.datasets.mimic_tables.csv_file import read_header
 from pipeline.datasets.mimic_tables.sql import quote_text
 from pipeline.mimic_codes import ABNORMAL_FLAG
 
-# The columns that each criterion requires, in order of preference. The reference range is preferred
-# to the flag, which contradicts the range in some rows.
+# The criteria in order of preference, with the columns that each requires. The reference range is
+# preferred to the flag, which contradicts the range in some rows.
 _COLUMNS: dict[Criterion, tuple[str, ...]] = {
     "range": ("ref_range_lower", "ref_range_upper"),
     "flag": ("flag",),
@@ -29,22 +29,22 @@ def choose_criterion(path: Path, rules: LabelRules) -> Criterion:
         The criterion.
 
     Raises:
-        UserError: The table lacks the columns of the criterion in the rules.
+        UserError: The table cannot be read, or lacks a column of the criterion in the rules.
     """
     names = set(read_header(path))
     if rules.abnormal is None:
         return next(name for name, needed in _COLUMNS.items() if names.issuperset(needed))
-    needed = _COLUMNS[rules.abnormal]
-    if not names.issuperset(needed):
+    missing = [name for name in _COLUMNS[rules.abnormal] if name not in names]
+    if missing:
         raise UserError(
-            f"{path} has no column {' or '.join(needed)}, which --abnormal {rules.abnormal} "
+            f"{path} has no column {' or '.join(missing)}, which --abnormal {rules.abnormal} "
             "requires; omit the option or use --abnormal thresholds."
         )
     return rules.abnormal
 
 
 def available_columns(path: Path) -> tuple[str, ...]:
-    """Return the columns of each criterion for which the lab table has all columns."""
+    """Return the columns of the criteria whose columns all exist in the lab table."""
     names = set(read_header(path))
     return tuple(
         column
@@ -63,7 +63,7 @@ def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
         rules: Rules with the thresholds; values equal to a limit are normal.
 
     Returns:
-        The expression; it is NULL for an unknown flag.
+        The expression; NULL for an unknown flag (``"flag"``) or a missing value (other criteria).
     """
     if criterion == "flag":
         return is_flagged()
@@ -91,7 +91,7 @@ def contradicts_flag(value: str, available: tuple[str, ...]) -> str:
         available: Result of `available_columns`.
 
     Returns:
-        The expression; it is false for rows without a range or with an unknown flag.
+        The expression; it is false for rows without a value or a range, or with an unknown flag.
     """
     if not {"flag", *_COLUMNS["range"]}.issubset(available):
         return "false"

@@ -1,7 +1,7 @@
 """SQL expressions that read values from text columns of MIMIC's tables.
 
-Each function takes the name of a column and returns an expression. The expression is NULL if the
-field is missing or unreadable. Spaces around a field are ignored.
+`text`, `integer`, `number` and `time` take the name of a column and return an expression, which is
+NULL if the field is missing or unreadable. Spaces around a field are ignored.
 """
 
 from collections.abc import Callable

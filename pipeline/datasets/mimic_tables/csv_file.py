@@ -54,7 +54,7 @@ def read_header(path: Path) -> tuple[str, ...]:
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise UserError(describe_invalid(path, first_line(error))) from error
     if not names or len(lines[0]) == _MAX_HEADER_BYTES:
-        raise UserError(describe_invalid(path, "the header is missing"))
+        raise UserError(describe_invalid(path, "its first line is empty or too long"))
     return tuple(name.strip() for name in names)
 
 
@@ -82,7 +82,7 @@ def find_open_quote(path: Path) -> int | None:
         path: Plain or gzipped CSV file.
 
     Returns:
-        Position of the quote in the uncompressed file in bytes, from 1; None if there is none.
+        Position of the quote in bytes in the uncompressed file, from 1; None if there is none.
     """
     opened, start, rest = None, 1, b"\n"
     with _open(path) as file:

@@ -68,13 +68,13 @@ def scan_csv(
         columns: Columns of the view, which the file must have exactly once.
         skipped: Updated with the number of rows skipped, keyed by description.
         query: Function that runs the query. The rows of the view are in the file's order. The
-            function is called again if the file has an invalid row.
+            function is called again if it raises `duckdb.Error`, as for an invalid row.
 
     Returns:
         Result of the query.
 
     Raises:
-        UserError: A column is missing, the file is damaged, or a quote is not closed.
+        UserError: A column is missing or repeated, the file is damaged, or a quote is not closed.
     """
     header = read_header(path)
     check_columns(path, header, columns)

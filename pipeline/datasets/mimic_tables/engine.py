@@ -43,7 +43,7 @@ def open_engine() -> Iterator[Connection]:
         The connection.
 
     Raises:
-        UserError: The limit is reached and the temporary folder is full.
+        UserError: A memory limit is reached in the block, and the temporary folder is full.
     """
     with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
@@ -98,7 +98,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def register_records(connection: Connection, records: pd.DataFrame) -> None:
-    """Make the record list available as `records`, and set the memory limit for joins with it.
+    """Make the record list available as `records`, and set the memory limit and threads of joins.
 
     Args:
         connection: Result of `open_engine`.

@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class MimicTables:
-    """The tables that label MIMIC-IV-ECG's records.
+    """The tables from which labels of MIMIC-IV-ECG's records are derived.
 
     Attributes:
         records: Result of `read_records`.
@@ -87,10 +87,7 @@ class HasMimicTables(Protocol):
 
 
 def check_hosp(folder: Path) -> Path:
-    """Check that a folder is MIMIC-IV's `hosp` folder, and return it.
-
-    Args:
-        folder: The folder.
+    """Check that a folder is MIMIC-IV's `hosp` folder.
 
     Returns:
         The same folder.
@@ -99,7 +96,9 @@ def check_hosp(folder: Path) -> Path:
         UserError: The folder does not exist or has neither `patients` nor `labevents`.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} does not exist; --hosp must be MIMIC-IV's hosp folder.")
+        raise UserError(
+            f"{folder} does not exist or is not a folder; --hosp must be MIMIC-IV's hosp folder."
+        )
     if _find(folder, "patients") is None and _find(folder, "labevents") is None:
         raise UserError(
             f"{folder} contains neither patients.csv nor labevents.csv (or .csv.gz); --hosp must "
@@ -122,8 +121,8 @@ def label_mimic_records(
         rules: Rules for deriving the labels.
         scheduler: Dask scheduler for the task that reads the lab table; see `run_on_scheduler`.
             None reads the table in this process.
-        progress: Called as ``progress(bytes_read, total_bytes)``, with `scheduler` not while the
-            lab table is read.
+        progress: Called as ``progress(bytes_read, total_bytes)``. Not called while a Dask task
+            reads the lab table.
 
     Returns:
         The labels. Labels whose table is missing have no column.

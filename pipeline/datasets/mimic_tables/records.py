@@ -28,8 +28,8 @@ def read_records(path: Path) -> pd.DataFrame:
         (subject_id) as int64, `ecg_time` (datetime64[s], NaT if missing or unreadable).
 
     Raises:
-        UserError: A row has the wrong number of fields or is not UTF-8, an id is not an integer, a
-            study_id is negative, or a path contains a line end.
+        UserError: The list cannot be read, or a row is invalid: wrong number of fields, not UTF-8,
+            an id that is not an integer, a negative study_id, or a path with a line end.
     """
     query = f"""
         SELECT
@@ -46,17 +46,17 @@ def read_records(path: Path) -> pd.DataFrame:
 
 
 def read_paths(path: Path, limit: int | None = None) -> pa.Array:
-    """Read the paths of a record list, without suffix.
+    """Read the paths of a record list.
 
     Args:
         path: `record_list.csv`, plain or gzipped.
         limit: Number of records to read. Default: all.
 
     Returns:
-        Strings in the list's order; missing paths are empty.
+        Paths without ``.hea`` in the list's order; missing paths are empty.
 
     Raises:
-        UserError: The list is invalid; see `read_records`.
+        UserError: As for `read_records`, but ids and line ends in paths are not checked.
     """
     query = f"SELECT coalesce({columns.text('path')}, '') AS path FROM csv"
     with open_engine() as connection:
