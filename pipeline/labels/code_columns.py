@@ -33,8 +33,8 @@ def add_code_columns(
         trained: Whether the tasks come from a run. If True, a code without records is not an error.
 
     Returns:
-        The table with a column of `ABSENT` and `PRESENT` for each task that refers to a code, empty
-        for records without a list; and the tasks, with `PRESENT` as the default positive class.
+        The table with a column for each task that refers to a code: `ABSENT`, `PRESENT` or, without
+        a list, missing; and the tasks, with `PRESENT` as the default positive class.
 
     Raises:
         UserError: No record has the code of a task.
@@ -60,7 +60,7 @@ def add_code_columns(
 
 
 def describe_code_task(task: Task) -> str:
-    """Return a hint for tasks on columns of lists, to append to an error message; else ``""``."""
+    """Return a sentence for an error message if the task is on a column of lists, else ``""``."""
     if task.name not in CODE_COLUMNS:
         return ""
     single = f"{task.name}_{task.positive or 'CODE'}:binary"

@@ -60,7 +60,7 @@ class FoldAssignment:
         sha256: SHA-256 of the file.
         part: ``train``, ``validation`` or ``test`` by record id; missing for records without a fold
             or in an unused fold.
-        unused: Number of records in each unused fold.
+        unused: Number of the data set's records in each unused fold.
         unknown_records: Number of records of the file that are not in the data set.
     """
 
@@ -121,19 +121,19 @@ def read_folds(
     Args:
         folds: The table and the folds of each part.
         index: The data set's records and patients.
-        parts: The parts that are used. Default: all.
+        parts: The parts that are used; folds of other parts are unused. Default: all.
 
     Returns:
         The assignment.
 
     Raises:
-        UserError: The file cannot be read or lacks the column, a fold does not exist or is in two
-            parts, or a patient is in two parts.
+        UserError: The file cannot be read, lacks the column, or has other patients than the data
+            set; a part has no fold; a fold does not exist; or a fold or patient is in two parts.
     """
     path = Path(folds.file).expanduser()
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist; pass a table with record ids and folds as --folds."
+            f"{path} does not exist or is not a file; --folds must be a table of ids and folds."
         )
     columns = read_column_names(path)
     if folds.column not in columns:

@@ -31,7 +31,7 @@ class LabelFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about the origin of the labels and about records that are not used."""
+        """Sentences on the origin of the labels, skipped rows and records outside the data set."""
         name, unknown = self.rows.path.name, len(self.rows.unknown_records)
         digest = f"; label digest {self.digest[:12]}" if self.digest else ""
         notes = [f"Labels from {name} (SHA-256 {self.sha256[:12]}{digest})."]

@@ -1,7 +1,7 @@
 """Labels of multilabel tasks: a tuple of labels per record.
 
-They come from a column of codes or from one column per label. An empty cell is a missing label;
-`NO_LABEL` means that a record has none of the labels.
+They come from a column of codes or from one column per label. An empty cell is a missing label. In
+a column of codes, `NO_LABEL` means that a record has none of the labels.
 """
 
 import ast
@@ -26,7 +26,7 @@ SEPARATORS = (";", "|", ",")
 """Separators of codes. The first of them that occurs in a column is used for all its cells."""
 
 NO_LABEL = "-"
-"""A cell of a record that has none of the labels."""
+"""Cell in a column of codes of a record that has none of the labels."""
 
 MAX_LABELS = 200
 """Maximum number of labels of a task. A column with more labels probably does not contain codes."""
@@ -44,8 +44,8 @@ def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[st
     Args:
         table: Columns as they are in the file.
         task: The task.
-        source: Name of the file, for messages.
-        skipped: Updated with numbers of values that are treated as missing.
+        source: Path of the file or ``"the data set"``, for messages.
+        skipped: Updated with numbers of values that are treated as missing, keyed by description.
 
     Returns:
         A sorted tuple of labels per record; None for missing labels.
@@ -70,7 +70,7 @@ def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[st
 
 
 def _split(cell: str, separator: str) -> tuple[str, ...] | None:
-    """Return the codes of a cell; None for a malformed Python dict or list."""
+    """Return the codes of a cell, which may be a Python dict or list; None if it is malformed."""
     if cell == NO_LABEL:
         return ()
     codes: Iterable[object] = cell.split(separator)
@@ -119,7 +119,7 @@ def check_lists(lists: pd.Series, task: Task, source: str) -> None:
     Args:
         lists: Result of `read_lists`.
         task: The task.
-        source: Name of the file, for messages.
+        source: Path of the file or ``"the data set"``, for messages.
 
     Raises:
         UserError: There is no label, or there are more than `MAX_LABELS`.

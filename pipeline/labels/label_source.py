@@ -35,8 +35,9 @@ class LabelSource:
     """Labels of the records of a data set for a set of tasks.
 
     Attributes:
-        table: `patient_id` and one column per task, indexed by `record_id`.
-        own: The custom tasks, with the names of the classes if they are binary.
+        table: `patient_id`, one column per task with labels and, if the labels are not from a file,
+            all other columns of the data set, indexed by `record_id`.
+        own: The custom tasks that have a column, with the names of the classes if they are binary.
         source: ``"the data set"``, or the path of the label file.
         from_file: Whether the labels were read from a label file.
         notes: Sentences to print below every results table.
@@ -71,17 +72,17 @@ def resolve_labels(
         file: Path of a label file to use instead of the data set's own labels; None uses the data
             set's labels.
         own: Custom tasks.
-        paper: Tasks of the paper.
+        paper: Tasks of the paper to read from the label file; ignored without a file.
         missing_values: Values that mean missing; see `parse_missing_values`.
         trained: Whether the tasks come from a run. If True, their classes are already set, and
-            tasks without a column are omitted.
+            missing columns are not errors: tasks without a column are omitted.
 
     Returns:
         The labels, in the order of the data set's index.
 
     Raises:
-        UserError: The column of a custom task is missing, or a column contains values that its task
-            does not accept.
+        UserError: The label file is invalid, a column of a custom task or of a missing value does
+            not exist, or a column contains values that its task does not accept.
     """
     skipped: Counter[str] = Counter()
     notes: tuple[str, ...] = ()
@@ -149,7 +150,7 @@ def resolve_labels(
 
 
 def _parse_numbers(column: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
-    """Return a column as numbers, NaN for other values; raise UserError if no value is a number."""
+    """Return plausible numbers, NaN for other values; raise UserError if no value is a number."""
     numbers, unreadable = parse_numbers(column)
     if unreadable.any() and numbers.isna().all():
         raise UserError(
@@ -211,7 +212,7 @@ def _describe_suspicious(numbers: pd.Series, task: Task) -> list[str]:
 
 
 def _encode_binary(column: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
-    """Return class numbers 0 and 1, NaN for other values; raise UserError if all are NaN."""
+    """Return class numbers, NaN for other values; raise UserError if no value is a class."""
     by_name = {name: float(number) for number, name in enumerate(task.classes)}
     numbers = column.map(by_name).astype("float64")
     unknown = column.notna() & numbers.isna()

@@ -142,7 +142,7 @@ def write_labels(
         labels: The labels.
         rules: Rules that the labels were derived with.
         namespace: Namespace of the data set.
-        index_digest: Digest of the data set's record index.
+        index_digest: `RecordIndex.digest` of the data set.
 
     Returns:
         The label digest; see `content_digest`.
@@ -176,7 +176,7 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 
     Returns:
         Data set, rules, tables, counts and digest; None if the file was not written by
-        `write_labels`.
+        `write_labels` or has another `FORMAT`.
     """
     encoded = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
     try:
@@ -218,7 +218,7 @@ def prepare_folder(path: Path) -> tuple[str, ...]:
         path: The file to write, ending in `.parquet`.
 
     Returns:
-        A warning if the folder exists and other users can read it; its mode is not changed.
+        A warning if the folder exists and other users can access it; its mode is not changed.
 
     Raises:
         UserError: The file cannot be written.
@@ -238,8 +238,8 @@ def prepare_folder(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path} cannot be written: {folder} is not writable; change --out.")
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         return (
-            f"Other users can read {folder}, but only users who signed the data use agreement may "
-            f"access the labels; run chmod 700 {folder}.",
+            f"Other users can access {folder}, but only users who signed the data use agreement "
+            f"may access the labels; run chmod 700 {folder}.",
         )
     return ()
 

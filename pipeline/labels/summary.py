@@ -9,9 +9,9 @@ from pipeline.labels.parquet_file import count_labels
 _UNITS = {"rr_interval": "ms", "age": "years"}
 
 DATA_USE_NOTICE = (
-    "The data use agreement of the data set (for MIMIC, PhysioNet's) also covers these labels: "
-    "share this file only with users who signed the agreement, and do not copy it into the shared "
-    "stores."
+    "If the data set has a data use agreement (for MIMIC, PhysioNet's), it also covers these "
+    "labels: share this file only with users who signed the agreement, and do not copy it into the "
+    "shared stores."
 )
 """Reminder of the data use agreement, printed after each summary."""
 

@@ -87,7 +87,7 @@ class Targets:
 
     @classmethod
     def from_document(cls, name: str, document: dict[str, Any]) -> "Targets":
-        """Restore targets from a saved run.
+        """Restore targets from the document of a saved run.
 
         Args:
             name: Name of the task.
@@ -198,13 +198,13 @@ def _fit_labels(task: Task, known: pd.Series, records: int) -> tuple[str, ...]:
     if not labels:
         raise UserError(
             f"Each label of {task.name} is in all or in none of the {len(known)} labeled training "
-            f"records (of {records}); remove the task from --task, or use more records."
+            f"records (of {records} in total); remove the task from --task, or use more records."
         )
     return tuple(labels)
 
 
 def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:
-    """Return the classes of a binary task, or all classes by decreasing frequency."""
+    """Return the classes of a binary task, or those by decreasing frequency, `other_class` last."""
     if task.kind == "binary":
         return task.classes
     # Ties are broken by name, so that the result does not depend on the order of the records.

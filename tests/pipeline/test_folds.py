@@ -88,7 +88,7 @@ def test_unusable_folds_are_errors(folds: dict[str, object], message: str, tmp_p
 
 
 def test_missing_file_and_options_without_file_are_errors(tmp_path: Path):
-    with pytest.raises(UserError, match=r"none\.csv does not exist; pass a table"):
+    with pytest.raises(UserError, match=r"none\.csv does not exist or is not a file"):
         read_folds(Folds(str(tmp_path / "none.csv")), INDEX)
     with pytest.raises(UserError, match="add --folds FILE"):
         fold_options(None, "fold", test=("10",))

@@ -123,7 +123,7 @@ def test_new_folder_and_file_are_private(made: LabelResult) -> None:
 
 def test_folder_that_others_can_read_is_kept_with_a_warning(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    assert "Other users can read" in prepare_folder(tmp_path / "labels.parquet")[0]
+    assert "Other users can access" in prepare_folder(tmp_path / "labels.parquet")[0]
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     tmp_path.chmod(0o700)
     assert prepare_folder(tmp_path / "labels.parquet") == ()
