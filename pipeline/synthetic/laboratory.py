@@ -16,7 +16,7 @@ from pipeline.mimic_codes import (
 from pipeline.synthetic.population import PlannedEcg, draw_potassium
 
 WITH_POTASSIUM = 0.85
-"""Fraction of ECGs that are followed by a potassium result within an hour."""
+"""Probability that an ECG is followed by a result of its potassium concentration within an hour."""
 
 LAB_COLUMNS = (
     *("labevent_id", "subject_id", "hadm_id", "specimen_id", "itemid", "order_provider_id"),
@@ -58,7 +58,7 @@ def lab_events(ecgs: Sequence[PlannedEcg], seed: int) -> Iterator[Row]:
     """Generate the rows of `labevents.csv`, sorted by patient and time.
 
     Most ECGs are followed by a result of their potassium concentration within an hour. The other
-    rows must not be used as labels: later, earlier and missing results, and results of other tests.
+    rows must not be used as labels: later or earlier results, other tests, and missing results.
 
     Args:
         ecgs: ECGs of all patients.

@@ -6,9 +6,9 @@ Process 2007:43407). A lead matrix projects it to leads I, II and V1-V6 (Dower, 
 Clin Cardiol 3:87, 1980); the other four leads are derived from I and II, so Einthoven's law holds.
 
 Every label affects the signal: the RR interval and the rhythm determine the beat times; potassium
-changes the T, U and P waves and the QRS width; age and sex change voltages, axes, intervals and T
-waves. These also vary between patients, so age and sex cannot be predicted with certainty. Because
-the ECGs are simulated, scores on them do not predict performance on real ECGs.
+changes the T, U and P waves, the ST segment and the QRS width; age and sex change voltages, axes,
+intervals and T waves. Because patients also vary at random, age and sex cannot be predicted with
+certainty. Because the ECGs are simulated, scores on them do not predict performance on real ECGs.
 """
 
 from typing import NamedTuple
@@ -42,14 +42,14 @@ class Recording(NamedTuple):
     Attributes:
         ecg_mv: The ECG in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.
         beats_s: Times of the R peaks in seconds.
-        rr_ms: Mean RR interval in ms.
-        p_ms: P duration in ms; NaN without P waves.
-        pr_ms: PR interval in ms; NaN without P waves.
-        qrs_ms: QRS duration in ms.
-        qt_ms: QT interval in ms.
-        p_axis: P axis in degrees; NaN without P waves.
-        qrs_axis: QRS axis in degrees.
-        t_axis: T axis in degrees.
+        rr_ms: Mean interval between `beats_s` in ms.
+        p_ms: P duration in ms; NaN without P waves before the QRS complex.
+        pr_ms: PR interval in ms; NaN without P waves before the QRS complex.
+        qrs_ms: QRS duration of regular beats in ms.
+        qt_ms: QT interval of regular beats in ms.
+        p_axis: P axis in degrees; NaN without P waves before the QRS complex.
+        qrs_axis: QRS axis of regular beats in degrees.
+        t_axis: T axis of regular beats in degrees.
     """
 
     ecg_mv: Float32[np.ndarray, "12 5000"]
@@ -225,10 +225,10 @@ def quantize(ecg_mv: Float[np.ndarray, "12 time"]) -> Int16[np.ndarray, "12 time
         ecg_mv: The ECG in mV, with leads in the order of `enecg.ecg_format.LEADS`.
 
     Returns:
-        Integers in the range of WFDB format 16, without -32768 (a missing sample). Lead III is
-        exactly II - I; the augmented leads are rounded.
+        Integers in the range of WFDB format 16, without -32768 (a missing sample), in the same
+        order. Lead III is exactly II - I. Leads I, II and V1-V6 are clipped at 80 mV.
     """
-    # Clip I and II, so that II - I fits in int16.
+    # Clip the leads, so that II - I fits in int16.
     limit = 16_000
     independent_leads = np.rint(ecg_mv[[0, 1, 6, 7, 8, 9, 10, 11]] * UNITS_PER_MV)
     clipped = np.clip(independent_leads, -limit, limit)

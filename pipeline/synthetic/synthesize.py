@@ -24,7 +24,7 @@ from pipeline.synthetic.population import draw_population
 from pipeline.synthetic.simulation import quantize, simulate
 
 GENERATOR_VERSION = 1
-"""Part of the namespace; incremented whenever signals or labels change."""
+"""Part of the namespace; increment it with any change of signals or labels."""
 
 DEFECTS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
 """Defects that are added to some records. The first four make a record unreadable, and are named
@@ -40,7 +40,7 @@ class SyntheticDataset:
         namespace: Namespace of the data set, unique for each set of signals.
         patients: Number of patients.
         records: Number of ECGs.
-        spoiled: Ids of the records with each defect.
+        spoiled: Ids of the defective records by defect.
         already_existed: Whether the complete data set existed before the call.
     """
 
@@ -69,7 +69,7 @@ def synthesize(
     again; an incomplete data set is overwritten.
 
     Args:
-        directory: A new or empty directory, or one that contains this data set.
+        directory: A new or empty directory, or one with a data set of the same parameters.
         patients: Number of patients, at least 1.
         seed: Seed of all random numbers, at least 0.
         spoiled_fraction: Fraction of records with one of `DEFECTS`, 0 to 1. If there are at least
@@ -80,7 +80,7 @@ def synthesize(
         The description of the data set.
 
     Raises:
-        UserError: A parameter is out of range, or the directory contains other files.
+        UserError: A parameter is out of range, or the directory is a file or contains other files.
     """
     root = Path(directory)
     if patients < 1:
@@ -161,7 +161,7 @@ def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset |
 
 
 def _choose_spoiled(records: Sequence[int], fraction: float, seed: int) -> dict[str, list[int]]:
-    """Choose the spoiled records at random, and distribute them evenly over the defects."""
+    """Return the ids of randomly chosen records by defect, about equally many for each defect."""
     count = round(fraction * len(records))
     if fraction and len(records) >= 40:
         count = max(count, len(DEFECTS))
@@ -170,7 +170,7 @@ def _choose_spoiled(records: Sequence[int], fraction: float, seed: int) -> dict[
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file atomically and durably."""
+    """Write a JSON file atomically."""
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)

@@ -49,7 +49,7 @@ def potassium_effects(potassium_mmol_l: float) -> PotassiumEffects:
     """Return the effects of a potassium concentration in mmol/L.
 
     As the concentration rises above 5 mmol/L, the T wave becomes tall and narrow, then P flattens
-    and the QRS widens. Below 3.6 mmol/L, T flattens, ST is depressed and a U wave appears
+    and the QRS widens. Below 3.6 mmol/L, T flattens, ST is depressed and the U wave grows
     (Surawicz, Am Heart J 73:814, 1967).
     """
     high, low = max(0.0, potassium_mmol_l - 5.0), max(0.0, 3.6 - potassium_mmol_l)
@@ -64,7 +64,7 @@ def potassium_effects(potassium_mmol_l: float) -> PotassiumEffects:
 
 
 def _dipole(axis_deg: float, x_y_mv: float, z_mv: float) -> Float64[np.ndarray, " 3"]:
-    """Return the dipole with the given frontal axis (leads I and aVF), length and z component."""
+    """Return the heart vector with a frontal axis (of I and aVF), x-y length and z component."""
     lead_i, lead_avf = DOWER[0, :2], DOWER[1, :2] - DOWER[0, :2] / 2
     angle = np.deg2rad(axis_deg)
     projections = np.array([np.cos(angle), np.sin(angle) * np.sqrt(3) / 2])
@@ -134,14 +134,14 @@ def repolarization_waves(
     conduction: str,
     effects: PotassiumEffects,
 ) -> list[Wave]:
-    """Return the ST segment, T wave and U wave; after a wide QRS, T has the opposite direction.
+    """Return the ST segment, T wave and U wave.
 
     Args:
         patient: The patient.
         qrs: Waves of the QRS complex.
         qrs_s: QRS duration in seconds.
         qt_s: QT interval in seconds.
-        conduction: As in `qrs_waves`.
+        conduction: As in `qrs_waves`. T opposes QRS for ``"left"``, ``"paced"`` and ``"ectopic"``.
         effects: Effects of potassium.
 
     Returns:
