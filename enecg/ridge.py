@@ -159,7 +159,7 @@ class RidgeDesign:
         This is faster than `decompose` for several selections of fewer records than features.
 
         Args:
-            gram: ``features @ features.T``.
+            gram: ``features @ features.T``, float64.
             features: Features of all records.
             rows: Rows of the records to fit on.
             group: Group of each of these records.

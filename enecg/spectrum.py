@@ -40,5 +40,5 @@ def log_spectrum(
 
 
 def hann_window() -> Float[Tensor, " step"]:
-    """Return the Hann window of one lead."""
+    """Return a periodic Hann window of `STEPS` samples."""
     return torch.hann_window(STEPS)

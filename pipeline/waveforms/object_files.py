@@ -67,7 +67,7 @@ class ObjectFiles:
                     data += memoryview(chunk)
                     if len(data) >= limit:
                         break
-        self._last_read = name
+        self._last_read = normalize_name(name)
         return Content(bytes(data[:limit]), size)
 
     @contextmanager
@@ -77,7 +77,7 @@ class ObjectFiles:
             response = obstore.get(self._client, normalize_name(name))
             with buffered(_ChunkStream(iter(response.stream(min_chunk_size=_CHUNK_BYTES)))) as file:
                 yield file
-        self._last_read = name
+        self._last_read = normalize_name(name)
 
     def list_names(self, suffix: str) -> Iterator[str]:
         """List the files below the root, one request per thousand files.

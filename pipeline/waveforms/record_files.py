@@ -31,7 +31,7 @@ class RecordFiles(Protocol):
 
     Implementations can be pickled. `read` and `open` raise `FileNotFoundError` if a file is missing
     or not a regular file, `OutsideRootError` if it is outside the root, another `OSError` if it
-    cannot be read, and `UserError` if the server cannot be reached.
+    cannot be read, and `UserError` if requests to a server fail.
     """
 
     @property

@@ -25,7 +25,7 @@ def bytes_needed(header: Header, file: SignalFile, length: int) -> tuple[int, in
         length: Number of samples to read per signal.
 
     Returns:
-        The smallest size that matches the header, and the number of bytes that contain the first
+        The smallest size in bytes that matches the header, and the bytes that contain the first
         `length` samples of each signal and `_MAX_BLOCK_BYTES` more.
     """
     offset = header.signals.offsets[file.first]
