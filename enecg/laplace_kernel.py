@@ -45,7 +45,7 @@ def laplace_kernels(
         Kernel values, in (0, 1].
     """
     size = max(1, CHUNK_VALUES // landmarks.numel())
-    # One matrix product for all kernels, because the differences take longer than the product.
+    # Compute the differences once for all kernels, because they take longer than the product.
     distances = [(part.unsqueeze(1) - landmarks).abs_() @ rates.T for part in features.split(size)]
     return torch.cat(distances).neg().exp().movedim(-1, 0)
 

@@ -268,7 +268,7 @@ class RidgeDesign:
         filtered = (shrink.unsqueeze(2) * projected).transpose(0, 1).flatten(1)
         predicted = targets.expand(len(penalties), *targets.shape).clone()
         for rows in self._group_rows(selected):
-            # All groups of one size are solved in one batch.
+            # Groups of one size are solved together, as far as memory allows.
             size = rows.shape[1]
             identity = torch.eye(size, dtype=targets.dtype, device=rows.device)
             for part in rows.split(max(1, PAIR_VALUES // max(1, size**2 * len(self.singular)))):

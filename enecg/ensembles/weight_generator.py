@@ -115,6 +115,6 @@ class WeightGenerator:
             zero_prediction=True,
             dropout=self.dropout,
         )
-        # Modules draw initial parameters from the global generator before those of the seed.
+        # Restore the global generator, from which the constructors of modules draw.
         with torch.random.fork_rng():
             return StackedFFN.initialize(config, 1, [seed])
