@@ -18,7 +18,7 @@ from pipeline.prediction.predicted import EcgPrediction, RefusedEcg
 from pipeline.waveforms.errors import UnreadableRecord
 
 Progress = Callable[[int, int], None]
-"""Called as ``progress(done, total)``."""
+"""Called as ``progress(done, total)`` with record counts."""
 
 BATCH_SIZE = 8
 """Number of records per batch on a CPU, where larger batches are not faster."""
@@ -47,19 +47,19 @@ def predict(
         records: Paths of WFDB records or directories; with `dataset`, record ids.
         dataset: A data set, or its spec such as ``"ludb:/data/ludb"``. Default: `records` are
             paths.
-        record_file: With `dataset`, a file of the ids of the records, as read by
-            `read_record_ids`. Default: `records`, or all records if there are none.
+        record_file: With `dataset` and instead of `records`, a file of record ids, as read by
+            `read_record_ids`. Without both, all records of the data set are predicted.
         limit: With `dataset`, maximum number of records.
         tasks: Names of the tasks; all by default.
         coverage: Coverage of intervals and prediction sets, above 0 and below 1.
         progress: Called with record counts before the first and after every batch.
 
     Returns:
-        An iterator that computes the predictions, in the order of the records. For a record that
-        cannot be used, it yields a refusal with a reason.
+        An iterator over predictions, or refusals with a reason, in the order of the records. It
+        raises UserError if an expert is unavailable or the device is out of memory.
 
     Raises:
-        UserError: The run, an expert, the data set or an argument is invalid.
+        UserError: The run, the data set or an argument is invalid.
     """
     live = run if isinstance(run, LiveRun) else load_run(run)
     live.check(coverage, tasks)
@@ -87,7 +87,7 @@ def open_source(
         The ECGs.
 
     Raises:
-        UserError: No record is given, or the arguments contradict each other.
+        UserError: Records or the data set are missing or invalid, or the arguments conflict.
     """
     records = list(records)
     if dataset is not None:
@@ -118,13 +118,13 @@ def predict_source(
         live: The run.
         source: The ECGs.
         progress: Called with record counts before the first and after every batch.
-        **options: Options of `LiveRun.predict_batch`.
+        **options: `coverage` and `tasks`, as for `LiveRun.predict_batch`.
 
     Yields:
-        Predictions in the order of the source.
+        Predictions and refusals in the order of the source.
 
     Raises:
-        UserError: An expert is unavailable, or an option is invalid.
+        UserError: An expert is unavailable, an option is invalid, or the device is out of memory.
     """
     records = source.records
     total = len(records)

@@ -36,9 +36,9 @@ class PretrainedWeights:
         patients_file: List of the training and validation patients, one id per line.
         patients: Number of training and validation patients.
         excluded: Number of patients whose records are not used; see `PretrainSettings`.
-        epochs: Errors of all epochs.
+        epochs: Errors before training and after each epoch.
         interpolation: Validation error of linear interpolation.
-        unreadable: Number of unreadable records.
+        unreadable: Number of unreadable training and validation records.
     """
 
     expert: str
@@ -85,14 +85,14 @@ def pretrain(
 
     Test patients of `enecg.train` with the same split are excluded; see `PretrainSettings`. An
     interrupted pretraining resumes, with the same result on a CPU. A finished pretraining continues
-    if `settings.epochs` is larger than before.
+    if `settings.epochs` and `settings.patience` allow further epochs.
 
     Args:
         dataset: A data set, or its spec such as ``"mimic-iv-ecg:/data/mimic"``.
         out: Folder for the weights, the list of patients, the curve and the state.
         expert: Name of the expert: ``timesnet`` or ``dlinear``.
         settings: Patients, model and training. Default: those of `PretrainSettings`.
-        progress: Called as ``progress(done, total)`` with record counts over all epochs.
+        progress: Called as ``progress(done, total)`` after each batch, with records of all epochs.
         log: Called with lines of text, such as the errors of each epoch.
         share: Whether other users may read the files; by default only their owner can, because
             they contain patient ids.
@@ -102,7 +102,7 @@ def pretrain(
 
     Raises:
         UserError: An option is invalid, too few patients or readable records are left, the training
-            diverges, or `out` is not writable or contains other files.
+            diverges, or `out` is not writable, is in use or contains other files.
     """
     settings = settings or PretrainSettings()
     check_settings(settings)

@@ -46,7 +46,7 @@ from pipeline.training.splits import Splits, make_splits
 from pipeline.training.torch_state import single_thread
 
 Progress = Callable[[int, int], None]
-"""Called as ``progress(done, total)``."""
+"""Called as ``progress(done, total)``; see `train`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Results:
         page: Path of the HTML page of results; None if it was not requested.
         markdown: The result tables in Markdown.
         scores: Scores of all methods and tasks.
-        seconds: Duration in seconds, until the files of the run are written.
+        seconds: Duration in seconds, without writing the run folder.
     """
 
     folder: Path
@@ -91,9 +91,8 @@ def train(
         experts: Names of registered experts, or expert objects; the store of an object is the one
             with the identity of its `spec`. Default: the experts of `settings`.
         settings: Tasks, experts, cohorts and hyperparameters. Default: those of `TrainSettings`.
-        progress: Called as ``progress(done, total)``, in training steps, before the first and after
-            each step. The heads of one expert in all repeats are one step, and so are the gates and
-            the ensembles.
+        progress: Called as ``progress(done, total)`` before the first and after each training step.
+            A step trains the heads of one expert, all gates or all ensembles, in all repeats.
         share: Whether other users may read the run folder; by default only its owner can.
         page: Whether to write the HTML page of results.
 
@@ -213,14 +212,14 @@ def train(
 def _count_threads(
     settings: TrainSettings, device: str, cache: Cache, records: int, sizes: Sequence[int]
 ) -> int:
-    """Return the number of experts whose heads are trained at the same time.
+    """Return the maximum number of threads in which heads are trained; see `run_repeats`.
 
     Args:
         settings: Settings of the run.
         device: Torch device.
         cache: Stores of the experts.
         records: Number of records of all repeats together.
-        sizes: Number of records of the largest repeat, for each fraction of the training patients.
+        sizes: Number of records of the largest repeat, and its product with each label fraction.
 
     Returns:
         The number, at least 1.

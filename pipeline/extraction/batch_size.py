@@ -26,8 +26,7 @@ class BatchSize:
     """The number of records per batch.
 
     Args:
-        fixed: The number, which is lowered only if the device is out of memory. None adapts it so
-            that a batch takes about `SECONDS`.
+        fixed: The number; None adapts it so that a batch takes about `SECONDS`.
         device: Torch device.
 
     Attributes:

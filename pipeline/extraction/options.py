@@ -41,9 +41,8 @@ class ExtractOptions:
             machine.
         batch_size: Records per forward pass, at least 1. None adapts it so that a batch takes
             about 2 s and fits into the device's memory.
-        limit: Extract only the first `limit` records in index order; None extracts all.
-        records: File with the ids of the records to extract, applied before `limit`; None extracts
-            all.
+        limit: Extract only the first `limit` records, in index order; None extracts all.
+        records: File with ids of records to extract, applied before `limit`; None extracts all.
         retry_failed: Whether to retry records that failed in earlier runs.
         wait_minutes: Maximum minutes to wait for stores that another extraction is writing.
         flush_seconds: Seconds between flushes of a partially filled shard, checked after each

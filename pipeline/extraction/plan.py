@@ -131,8 +131,7 @@ def plan_extraction(request: ExtractionRequest, log: Log | None = None) -> Extra
 
     Raises:
         LeaseHeld: Another extraction is writing to a store; see `acquire_leases`.
-        StoreError: A store cannot be opened or written, the record ids are invalid, or the stores'
-            rows do not match.
+        StoreError: A store cannot be opened or written, ids are invalid, or rows do not match.
     """
     held, leads_busy = acquire_leases(request, log)
     try:

@@ -44,8 +44,8 @@ class ExtractionSummary:
         already_complete: Number of requested rows that were already complete.
         previously_failed: Number of rows that failed in earlier runs and were not retried.
         failed: Number of rows that failed in this run, by (expert, reason).
-        failed_records: Number of records that failed in this run, by reason. A record whose
-            embedding is not finite counts once per expert.
+        failed_records: Number of records that failed in this run, by reason; `NOT_FINITE` counts
+            a record once per expert.
         failures: The first `MAX_FAILURES` failures of this run.
         embedded: Number of records passed to each expert, by name of the expert.
         embedding_seconds: Seconds spent in each expert, summed over workers, by name of the expert.

@@ -111,9 +111,8 @@ def run_work(
         Counts, failures and timings of this range.
 
     Raises:
-        UserError: The data set, an expert or the device is unavailable in this process, the device
-            is out of memory, or the data set, weights or EnECG version differ from those of the
-            coordinating process.
+        UserError: The data set, an expert, the device or enough device memory is unavailable, or
+            the data set, weights or EnECG version differ from those of the coordinating process.
         StoreError: A store cannot be read or written.
         LeaseLost: Another extraction has taken over a lease.
     """

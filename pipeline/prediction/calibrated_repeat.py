@@ -17,7 +17,7 @@ class CalibratedRepeat:
     Attributes:
         predictor: Heads and gate.
         calibrations: Calibration by task; empty for runs of earlier versions.
-        domains: Distributions of training embeddings by expert; empty for such runs.
+        domains: Distributions of training embeddings by expert; empty for runs of earlier versions.
     """
 
     predictor: Predictor
@@ -34,10 +34,10 @@ def load_calibrated(
         saved: The run.
         number: Index of the repeat.
         predictor: Heads and gate of the repeat.
-        device: Torch device.
+        device: Torch device of the distributions.
 
     Returns:
-        The models, with an empty calibration if the run has none.
+        The models; `calibrations` and `domains` are empty if the run is not calibrated.
 
     Raises:
         UserError: A file of the calibration is missing or damaged.

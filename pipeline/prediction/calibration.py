@@ -69,7 +69,7 @@ def calibrate(validation: pd.DataFrame, targets: Targets) -> Calibration:
         The calibration.
 
     Raises:
-        ValueError: The table does not match the targets.
+        ValueError: The table does not match the targets; also IndexError and TypeError.
     """
     patient = as_ids(validation["patient_id"])
     truth = validation["truth"].to_numpy(np.float64)

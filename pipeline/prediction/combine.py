@@ -84,8 +84,8 @@ def relative_distances(
         features: Embeddings by all experts.
 
     Returns:
-        Distances by expert; see `EmbeddingDomain.relative_distance`. Empty for runs of versions
-        without distributions.
+        Distances by expert; see `EmbeddingDomain.relative_distance`. Empty for runs of earlier
+        versions.
     """
     return {
         expert: torch.stack(

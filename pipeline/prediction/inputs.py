@@ -21,6 +21,7 @@ from pipeline.waveforms.quality import examine
 from stores.record_ids import RecordIds, is_text
 
 _SUFFIXES = (HEADER_SUFFIX, ".dat")
+_HEADER_SUFFIXES = (HEADER_SUFFIX, HEADER_SUFFIX.upper())
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class WfdbPaths:
 
     @classmethod
     def find(cls, paths: Iterable[str | Path], options: DecodeOptions) -> "WfdbPaths":
-        """List records.
+        """List the records at paths, without reading them.
 
         Args:
             paths: Records, with or without ``.hea`` or ``.dat``, or directories. All records in a
@@ -78,7 +79,7 @@ class WfdbPaths:
             The records in the order of `paths`, each once.
 
         Raises:
-            UserError: A directory contains no records or cannot be read.
+            UserError: A directory contains no record or an invalid one, or cannot be read.
         """
         records = dict.fromkeys(record for path in paths for record in _expand(Path(path)))
         return cls(tuple(records), options)
@@ -96,7 +97,7 @@ class DatasetRecords:
 
     Attributes:
         dataset: The data set.
-        rows: Row of each record in its index.
+        rows: Row of each record in the data set's index.
         options: Options with which the data set decodes records.
     """
 
@@ -119,7 +120,7 @@ class DatasetRecords:
         Args:
             dataset: The data set.
             options: Options with which the data set decodes records.
-            ids: Ids of the records; if given, `records_file` is ignored.
+            ids: Ids of the records; if given, `records_file` is ignored. Duplicates are removed.
             records_file: File of record ids; see `read_record_ids`. Without `ids` and
                 `records_file`, all records are selected.
             limit: Maximum number of records.
@@ -166,8 +167,8 @@ def _with_findings(
 
 def _check_header(record: Path) -> None:
     """Raise UnreadableRecord if there is no header, which may mean that the path is wrong."""
-    header = record.with_name(record.name + HEADER_SUFFIX)
-    if header.exists():
+    header, *others = (record.with_name(record.name + suffix) for suffix in _HEADER_SUFFIXES)
+    if any(path.exists() for path in (header, *others)):
         return
     if record.exists():
         detail = f"{record} is not a WFDB record; pass its {HEADER_SUFFIX} file."

@@ -2,21 +2,21 @@
 
 ```python
 run = load_run("runs/first")                     # opens the run; loads no expert yet
-prediction = run.predict(signal_mv, 500, leads)  # one ECG: any rate and lead order
+prediction = run.predict(signal_mv, 500, leads)  # 100 to 2000 Hz, leads in any order
 prediction.tasks["age"].value, prediction.tasks["age"].interval
 ```
 
 Its parts can also be used on their own, for example for attributions:
 
 - `LiveRun.experts`: `enecg.experts.Expert` by name, in the order of the gate's outputs. They are
-  loaded on first access with the weights, pooling, precision and sizes of the run's stores, and
+  loaded on first access with the weights, pooling, precision and settings of the run's stores, and
   rejected if their identity differs from the one in ``provenance.json``.
   ``expert.embed(ecg)`` maps ``(batch, 12, 5000)`` float32 in mV at 500 Hz to ``(batch, feature)``.
-  Gradients flow to its input if the expert is a torch model; ``measurements`` is not.
+  Gradients flow to its input if the expert is a `torch.nn.Module`, unlike ``measurements``.
 - `LiveRun.leads`: `enecg.leads.LeadsSample`, whose ``embed`` computes the gate's input.
 - `LiveRun.repeats`: one `Predictor` per selected repeat, with ``heads[expert]`` (a `TaskHeads`
   module), ``gate``, ``targets[task]`` and ``thresholds``.
-- `LiveRun.decode`: an array of any rate and lead order as ``(12, 5000)``.
+- `LiveRun.decode`: an array of 100 to 2000 Hz, with leads in any order, as ``(12, 5000)``.
 - `LiveRun.embed`: embeddings of ECGs as `Features`, rounded to the data type of the run's stores,
   without gradients; ``predictor.outputs(features)`` and ``predictor.gate_weights(features)`` take
   them.
@@ -59,14 +59,14 @@ class LiveRun:
     """The experts, heads and gate of a run, applied to ECGs.
 
     Args:
-        saved: The run folder.
+        saved: The saved run.
         repeats: Indices of the repeats to use.
         device: Torch device.
         weights: Checkpoints in place of the run's; see `load_run_experts`.
         experts: Experts that are not registered.
 
     Attributes:
-        saved: The run folder.
+        saved: The saved run.
         repeats: Heads and gate of each selected repeat.
         device: Torch device.
         leads: Computes the gate's input.
@@ -92,7 +92,7 @@ class LiveRun:
 
     @cached_property
     def experts(self) -> dict[str, Expert]:
-        """The experts by name, on the device, in the order of the gate's outputs.
+        """The experts by name, in the order of the gate's outputs; torch modules are on the device.
 
         Raises:
             UserError: An expert or its weights are unavailable, or differ from those of the run.
@@ -171,8 +171,11 @@ class LiveRun:
             ecg: ECGs in mV at 500 Hz, leads in the order of `enecg.ecg_format.LEADS`.
 
         Returns:
-            Embeddings in the data type of the run's stores, so that they equal stored ones. The
-            record ids are the positions in the batch.
+            Embeddings rounded to the data type of the run's stores, like stored ones. The record
+            ids are the positions in the batch.
+
+        Raises:
+            UserError: An expert is unavailable, or the device is out of memory.
         """
         size = BatchSize(None, self.device)
         ecg = ecg.to(self.device)
@@ -208,7 +211,7 @@ class LiveRun:
             The prediction, with warnings about the signal and the embeddings.
 
         Raises:
-            UserError: `coverage` or a task is invalid, or the experts are unavailable.
+            UserError: `coverage` or a task is invalid; see also `embed`.
             UnreadableRecord: The ECG cannot be used; the exception has a reason and a detail.
         """
         signals = read_array(signal_mv, rate_hz, leads, options=self.decoding)
@@ -239,7 +242,7 @@ class LiveRun:
             One element per ECG, in order. ECGs whose embeddings are not finite are refused.
 
         Raises:
-            UserError: `coverage` or a task is invalid, or the experts are unavailable.
+            UserError: `coverage` or a task is invalid; see also `embed`.
         """
         self.check(coverage, tasks)
         features = self.embed(ecg)
@@ -286,12 +289,12 @@ def load_run(
     weights: Sequence[str] = (),
     experts: Sequence[Expert] = (),
 ) -> LiveRun:
-    """Load the heads and gate of a run, and its experts when they are first used.
+    """Load the heads and gate of a run; its experts are loaded when they are first used.
 
     Args:
         folder: Run folder.
         repeat: Index of the repeat to use; None combines all repeats.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for the best available.
+        device: Torch device, such as ``"cuda:1"``; ``"auto"`` selects a GPU if available.
         weights: Checkpoints in place of the run's, ``CHOICE`` or ``EXPERT@CHOICE``, for files that
             have been moved. Their contents must be the same.
         experts: Experts that are not registered, as they were passed to `train`.

@@ -1,4 +1,4 @@
-"""Sentences about what the predictions of a run lack."""
+"""Notes on runs and tasks that are not sufficiently calibrated."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from pipeline.runs.calibration import VALIDATION
 
 
 def describe_gaps(live: LiveRun, coverage: float, tasks: Sequence[str]) -> tuple[str, ...]:
-    """Describe what the run's predictions lack at a coverage.
+    """Describe tasks for which a run cannot provide useful intervals or sets at a coverage.
 
     Args:
         live: The run.
@@ -16,7 +16,7 @@ def describe_gaps(live: LiveRun, coverage: float, tasks: Sequence[str]) -> tuple
         tasks: Names of the tasks.
 
     Returns:
-        A sentence if the run is not calibrated, or for each task with too few validation patients.
+        A note if the run is not calibrated, or one for each task with too few validation patients.
     """
     folder = live.saved.folder
     if not live.saved.is_calibrated:
@@ -39,7 +39,7 @@ def describe_gaps(live: LiveRun, coverage: float, tasks: Sequence[str]) -> tuple
             group = " of each class" if len(scores) > len(live.calibrated) else ""
             notes.append(
                 f"{title}: a coverage of {coverage:.4g} needs at least {needed} validation "
-                f"patients{group}, but the run has {fewest}; use a lower --coverage, or train on "
-                "more patients."
+                f"patients{group}, but the smallest number is {fewest}; use a lower --coverage, or "
+                "train on more patients."
             )
     return tuple(notes)

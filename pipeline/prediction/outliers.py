@@ -17,7 +17,7 @@ def describe_distances(distances: Mapping[str, float]) -> tuple[str, ...]:
             records.
 
     Returns:
-        One clause, or none.
+        One clause to append to the record's name, or none.
     """
     far = {name: distance for name, distance in distances.items() if not distance <= FAR}
     if not far:
@@ -36,7 +36,7 @@ def find_nonfinite(features: Features) -> dict[int, str]:
         features: Embeddings by all experts, and the gate's input.
 
     Returns:
-        Clauses by row.
+        Clauses to append to the record's name, by row; each names the first such embedding.
     """
     found: dict[int, str] = {}
     for name, embedding in {**features.experts, LeadsSample.spec.name: features.leads}.items():

@@ -25,10 +25,10 @@ def make_schema(live: LiveRun, tasks: Sequence[str], record: pa.DataType) -> pa.
 
     Returns:
         Columns ``record``, ``status`` (``predicted`` or ``refused``), ``reason`` and ``detail`` of
-        a refusal; for each task its columns; ``distance_EXPERT``; ``warnings`` and ``notice``. The
-        columns of a regression ``age`` are ``age``, ``age_unit``, ``age_low``, ``age_high`` and
-        ``age_weight_EXPERT``; those of classes or labels ``sex``, ``sex_set``, ``sex_p_CLASS`` and
-        ``sex_weight_EXPERT``.
+        a refusal; the columns of each task; ``distance_EXPERT``; ``warnings`` and ``notice``. A
+        regression ``age`` has the columns ``age``, ``age_unit``, ``age_low``, ``age_high`` and
+        ``age_weight_EXPERT``. A classification ``sex`` has the columns ``sex``, ``sex_set``,
+        ``sex_p_CLASS`` and ``sex_weight_EXPERT``.
     """
     fields = [("record", record), *((name, pa.string()) for name in ("status", "reason", "detail"))]
     experts = live.saved.experts

@@ -30,9 +30,9 @@ class TrackedRun:
     Attributes:
         name: Name of the run folder.
         folder: The run folder.
-        parameters: Settings, data set and experts.
+        parameters: Settings, data set, experts, device and versions, cut to `MAX_VALUE_LENGTH`.
         metrics: Mean and ends of the 95% interval of each metric, such as ``age/MAE/EnECG`` and
-            ``age/MAE/EnECG_low``; undefined metrics are omitted.
+            ``age/MAE/EnECG_low``, without undefined ones; and the duration ``seconds``.
         files: Copies of the page and other files without record and patient ids.
     """
 
@@ -98,7 +98,7 @@ def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]
 
 
 def _metrics(run: RunResults) -> dict[str, float]:
-    """Return all metrics of EnECG, and the main metric of experts and baselines."""
+    """Return all metrics of EnECG, the main metric of experts and baselines, and the duration."""
     metrics: dict[str, float] = {}
     for task in run.tasks:
         for method in (

@@ -1,6 +1,7 @@
 """Experiment trackers: MLflow, Weights & Biases, and TensorBoard.
 
-They write to a folder beside the run unless environment variables select a server.
+They write to a folder beside the run. Environment variables can select a server, except for
+TensorBoard.
 """
 
 import os
@@ -13,16 +14,16 @@ from enecg.errors import UserError
 from pipeline.tracking.tracked_run import TrackedRun, open_tracked
 
 EXPERIMENT = "enecg"
-"""Name of the experiment or project."""
+"""Default name of the experiment (MLflow) or project (Weights & Biases)."""
 
 
 def _log_to_mlflow(run: TrackedRun) -> str:
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         address = (run.folder.resolve().parent / "mlruns").as_uri()
-        # MLflow 3 rejects a folder without this variable. Its databases need the full package.
+        # MLflow 3 rejects a folder without this variable. A database requires the full package.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        # Usage statistics require network access.
+        # Sending usage statistics requires network access.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
@@ -44,7 +45,7 @@ def _log_to_wandb(run: TrackedRun) -> str:
     # By default, wandb keeps the artifacts of offline runs in the home folder.
     os.environ.setdefault("WANDB_DATA_DIR", str(folder))
     os.environ.setdefault("WANDB_CACHE_DIR", str(parent))
-    # Error reports require network access.
+    # Sending error reports requires network access.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
@@ -85,7 +86,7 @@ class Tracker:
 
     Attributes:
         package: Package that is imported.
-        requirement: What to install with pip, quoted for a shell if necessary.
+        requirement: Argument of `pip install`, quoted for a shell if necessary.
         log: Logs a run and returns the folder or address.
     """
 
@@ -131,7 +132,7 @@ def track_run(folder: Path, name: str) -> str:
         The folder or address of the tracker.
 
     Raises:
-        UserError: The tracker does not exist or is not installed, or `folder` is not a run folder.
+        UserError: The tracker is unknown or not installed, or `folder` is damaged or not a run.
     """
     check_tracker(name)
     with open_tracked(folder) as run:

@@ -103,20 +103,24 @@ def test_unusable_array_is_refused(live: LiveRun, dataset: MimicIvEcg, change, r
     assert raised.value.reason == reason
 
 
+def write_record(folder: Path, name: str, samples: np.ndarray) -> None:
+    wfdb.wrsamp(
+        name,
+        fs=500,
+        units=["mV"] * 12,
+        sig_name=list(LEADS),
+        p_signal=np.asarray(samples, np.float64)[:12].T,
+        fmt=["16"] * 12,
+        write_dir=str(folder),
+    )
+
+
 def test_wfdb_paths_and_directories_are_read_and_unusable_records_are_refused(
     live: LiveRun, dataset: MimicIvEcg, tmp_path: Path
 ):
     ecg = dataset.read(3)
     for name, samples in (("good", ecg), ("short", ecg[:, :1000]), ("flat", ecg * [[0]] * 12)):
-        wfdb.wrsamp(
-            name,
-            fs=500,
-            units=["mV"] * 12,
-            sig_name=list(LEADS),
-            p_signal=np.asarray(samples, np.float64)[:12].T,
-            fmt=["16"] * 12,
-            write_dir=str(tmp_path),
-        )
+        write_record(tmp_path, name, samples)
     results = list(predict(live, [tmp_path, tmp_path / "good.hea", tmp_path / "missing"]))
     records = [Path(str(result.record)).name for result in results]
     assert records == ["flat", "good", "short", "missing"]
@@ -125,6 +129,15 @@ def test_wfdb_paths_and_directories_are_read_and_unusable_records_are_refused(
     same = WfdbDirectory("some", tmp_path)
     (again,) = predict(live, ["good"], dataset=same)
     assert predicted(again).tasks == predicted(results[1]).tasks
+
+
+def test_records_whose_headers_have_a_suffix_in_capitals_are_predicted(
+    live: LiveRun, dataset: MimicIvEcg, tmp_path: Path
+):
+    write_record(tmp_path, "good", dataset.read(3))
+    (tmp_path / "good.hea").rename(tmp_path / "good.HEA")
+    (result,) = predict(live, [tmp_path])
+    assert predicted(result).record == str(tmp_path / "good")
 
 
 def test_path_that_is_not_a_record_is_refused_with_the_reason(live: LiveRun, tmp_path: Path):
@@ -182,7 +195,7 @@ def test_higher_coverage_never_narrows_intervals_or_sets(live: LiveRun, dataset:
 def test_too_few_patients_for_a_coverage_are_noted(live: LiveRun, dataset: MimicIvEcg):
     assert live.predict(dataset.read(3), 500, coverage=0.99).tasks["age"].interval is None
     note = describe_gaps(live, 0.99, ("age",))[0]
-    assert re.search(r"needs at least 99 validation patients, but the run has (9|10);", note)
+    assert re.search(r"at least 99 validation patients, but the smallest number is (9|10);", note)
     assert describe_gaps(live, 0.8, ("age",)) == ()
 
 
