@@ -23,7 +23,7 @@ class PretrainingData:
 
 MIMIC_IV_ECG = PretrainingData("MIMIC-IV-ECG", ("mimic-iv-ecg", "mimic-iv-ecg-demo"))
 
-# Names that are not data sets of this package are those of collections on PhysioNet.
+# `ptbdb`, `challenge-2020`, `challenge-2021` and `ecg-arrhythmia` are databases on PhysioNet.
 CHALLENGE_2021 = PretrainingData(
     "PhysioNet/CinC Challenge 2021 (including PTB-XL, PTB, CPSC 2018, Georgia, Chapman-Shaoxing, "
     "Ningbo)",

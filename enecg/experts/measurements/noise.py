@@ -42,7 +42,7 @@ def measure_noise(
 
 
 def _median(values: Float32[np.ndarray, "record lead time"]) -> Float32[np.ndarray, "record lead"]:
-    # Sorting float32 is several times faster than numpy's median or partition.
+    # For float32, this is faster than np.median.
     ordered = np.sort(values, axis=-1)
     median: np.ndarray = ordered[..., ordered.shape[-1] // 2]
     return median
