@@ -32,8 +32,7 @@ class CopyResult:
         location: The target store.
         whole: Number of rows whose embedding was written.
         failed: Number of failed rows of the source for which the reason was written.
-        already_present: Number of whole or failed rows of the source that the target already
-            contained, as whole or failed rows.
+        already_present: Number of whole or failed rows of the source that the target contained.
         damaged: One message for each shard or store that was skipped because it is damaged.
     """
 
@@ -167,7 +166,7 @@ def copy_store(
 
     Raises:
         LeaseHeld: Another process writes to the target store.
-        StoreError: Source and target are the same store, or a root cannot be read or written.
+        StoreError: Source and target are the same store, or one of them is damaged or inaccessible.
     """
     location = store_location(target, source.provenance)
     if str(location) == str(source.location):

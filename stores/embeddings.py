@@ -138,15 +138,7 @@ class EmbeddingStore:
         return slice(first, min(first + self.shard_rows, len(self.record_id)))
 
     def shard_key(self, name: str, shard: int) -> str:
-        """Return the key of a shard in the store root.
-
-        Args:
-            name: Name of the array, ``embedding`` or ``status``.
-            shard: Number of the shard.
-
-        Returns:
-            The key.
-        """
+        """Return the key of a shard of the array ``embedding`` or ``status`` in the store root."""
         suffix = f"{shard}/0" if name == "embedding" else f"{shard}"
         return f"{self.location.key}/{name}/c/{suffix}"
 
@@ -274,7 +266,7 @@ class EmbeddingStore:
         """Return the error for a shard that another writer keeps changing."""
         return StoreError(
             f"Shard {shard} of {self.location} is being modified by another writer; run `enecg "
-            "store show` to identify it, and run the same command again after it finishes."
+            "store show` to identify the writer, and run the same command again after it finishes."
         )
 
     def track_shard(self, shard: int) -> None:
@@ -283,20 +275,28 @@ class EmbeddingStore:
             self.writer.track_version(self.shard_key(name, shard))
 
     def put_data(self, shard: int, embedding: Float[np.ndarray, "row feature"]) -> None:
-        """Write a shard's data but not its status (`FencedWriter.put`), only for repairs.
+        """Write a shard's data but not its status. Use `write_shard` except for repairs.
 
         Args:
             shard: Number of the shard.
             embedding: Embeddings of all rows of the shard.
+
+        Raises:
+            LeaseLost: Another process has taken over the lease.
+            VersionConflict: Another writer has changed the shard since `track_shard`.
         """
         self.writer.put(self.shard_key("embedding", shard), self.layout.encode(embedding))
 
     def put_status(self, shard: int, status: UInt8[np.ndarray, " row"]) -> None:
-        """Write a shard's status but not its data (`FencedWriter.put`), only for repairs.
+        """Write a shard's status but not its data. Use `write_shard` except for repairs.
 
         Args:
             shard: Number of the shard.
             status: Status of all rows of the shard.
+
+        Raises:
+            LeaseLost: Another process has taken over the lease.
+            VersionConflict: Another writer has changed the status since `track_shard`.
         """
         padded = np.full(self.shard_rows, ABSENT, np.uint8)
         padded[: len(status)] = status

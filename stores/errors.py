@@ -86,15 +86,7 @@ def describe_damage(location: object, problem: str, *, repairable: bool = True) 
 
 
 def access_denied_error(location: object, error: PermissionError) -> StoreError:
-    """Return the error for a file or folder that is skipped because reading is not permitted.
-
-    Args:
-        location: Location of the file or folder.
-        error: Error of the file system.
-
-    Returns:
-        The error with a remedy.
-    """
+    """Return the error for a file or folder that is skipped because reading is not permitted."""
     return StoreError(
         f"{location} cannot be read ({error.strerror}) and is skipped; ask its owner for "
         "permission to read it."
@@ -102,15 +94,7 @@ def access_denied_error(location: object, error: PermissionError) -> StoreError:
 
 
 def too_large(location: object, size: int) -> str:
-    """Return the message for a file or object that is too large to be read at once.
-
-    Args:
-        location: Location of the file or object.
-        size: Size in bytes.
-
-    Returns:
-        The message.
-    """
+    """Return the message for a file or object whose size in bytes is too large to read at once."""
     return f"{location} has {size:,} bytes, too many to read at once; remove it."
 
 
@@ -131,7 +115,7 @@ def translate_errors(location: object) -> Iterator[None]:
     except VersionConflict as error:
         raise StoreError(
             f"{location} was modified concurrently by another writer; run `enecg store show` to "
-            "identify it, and run the same command again after it finishes."
+            "identify the writer, and run the same command again after it finishes."
         ) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise StoreError(f"{location}: {ACCESS_DENIED_MESSAGE}.") from error

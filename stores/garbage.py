@@ -28,7 +28,7 @@ from stores.location import Location
 from stores.opening import open_store
 
 STALE_SECONDS = 3600.0
-"""Age above which a partial file is considered abandoned; writing one takes seconds."""
+"""Age above which a partial file is garbage; writing one takes seconds."""
 STORE_NAMES = {"zarr.json", *ARRAYS, NAME, UNIT}
 """Names that a store's folder may contain. A folder with other names is never removed."""
 
@@ -252,7 +252,7 @@ def _store_exists(store: Location) -> bool:
 
 
 def _stale_partials(folder: Location, *, recursive: bool = False) -> Iterator[tuple[Location, str]]:
-    """Yield abandoned partial files with a reason; object stores have none."""
+    """Yield partial files older than `STALE_SECONDS` with a reason; object stores have none."""
     if not isinstance(folder.root, LocalRoot):
         return
     for file in folder.files():
@@ -263,7 +263,7 @@ def _stale_partials(folder: Location, *, recursive: bool = False) -> Iterator[tu
         except FileNotFoundError:
             continue
         if age > STALE_SECONDS:
-            yield file, "a partial file of a writer that was killed"
+            yield file, "a partial file of an interrupted writer"
     for subfolder in folder.folders() if recursive else ():
         yield from _stale_partials(subfolder, recursive=True)
 
@@ -276,17 +276,7 @@ def _size(location: Location, is_folder: bool) -> int:
 
 
 def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
-    """Remove an item.
-
-    If the item is the folder that contains the ticket's own lease, remove only the older leases.
-
-    Args:
-        item: The item.
-        ticket: Ticket of the store's lease; None if the caller does not hold it.
-
-    Returns:
-        The item.
-    """
+    """Remove an item and return it; from the folder of `ticket`, remove only older leases."""
     root = item.location.root
     if ticket is not None and item.location == ticket.folder:
         for file in item.location.files():

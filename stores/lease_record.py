@@ -94,7 +94,7 @@ class LeaseRecord:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the values are within bounds, so that, for example, the lease expires in time."""
+        """Whether the values are within bounds; a huge `expires` blocks takeovers for years."""
         texts = (self.who, self.since, self.machine)
         return (
             _TOKEN.fullmatch(self.token) is not None

@@ -163,7 +163,8 @@ class ObjectReader:
         client: The obstore client.
         key: Key of the object.
         size: Size of the object in bytes.
-        e_tag: Entity tag of the version; None if the server has none.
+        e_tag: Entity tag of the version; None if the server has none. Changes of the object are
+            then not detected.
     """
 
     client: "Client"
@@ -184,13 +185,11 @@ class ObjectReader:
         Raises:
             VersionConflict: The object was replaced or deleted.
         """
+        options: dict[str, Any] = {"range": (start, stop)}
+        if self.e_tag is not None:
+            options["if_match"] = self.e_tag
         try:
-            part = retry_unsent(
-                obstore.get,
-                self.client,
-                self.key,
-                options={"range": (start, stop), "if_match": self.e_tag},
-            )
+            part = retry_unsent(obstore.get, self.client, self.key, options=options)
             return bytes(part.bytes())
         except (PreconditionError, FileNotFoundError) as error:
             raise VersionConflict(self.key) from error

@@ -35,7 +35,7 @@ class FoundStores:
     """The stores below a root.
 
     Attributes:
-        stores: Stores that can be opened.
+        stores: Stores that can be opened and have at least one row.
         errors: One error for each store that cannot be opened, each folder that this user may not
             list, and each symbolic link that `find_links` yields.
     """
@@ -216,7 +216,7 @@ def resolve(url: str | Path) -> ResolvedUrl:
 
     Raises:
         StoreError: There are no stores below the URL, it is too short for a store, or it is invalid
-            or unreachable. If the URL is that of a store, errors of opening it are not raised.
+            or unreachable. Errors of single stores are returned in `found` instead.
     """
     target = locate(url)
     with translate_errors(target):

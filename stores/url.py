@@ -1,4 +1,4 @@
-"""Validation of the URLs of store roots and data sets."""
+"""Validation of the URLs of store roots and data sets, and redaction of credentials in text."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _PORT = re.compile(r"[^:@?#]+:\d{1,5}")
 
 
 def redact(text: str) -> str:
-    """Replace the credentials, queries and fragments of every URL in a text with ``***``."""
+    """Replace the credentials, queries and fragments of URLs in a text with ``***``."""
     text = _SECRET.sub(lambda match: f"{match[match.lastindex or 0]}***@", text)
     return _QUERY.sub(r"\1***", text)
 

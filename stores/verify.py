@@ -33,7 +33,7 @@ class Finding:
         rows: Number of rows with status whole whose embedding is lost.
         harmless: Whether the finding is only an incomplete write of an interrupted or running
             process. It does not affect readers, and the next extraction completes it.
-        repairable: Whether `repair_store` can repair it.
+        repairable: Whether `repair_store` can repair it, or it needs no repair.
     """
 
     shard: int | None

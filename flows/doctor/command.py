@@ -33,8 +33,8 @@ def doctor(
         str | None,
         Parameter(
             group=p.STORES,
-            help="Root of the stores to check, as in enecg extract --store. If it exists, a "
-            "temporary folder is written and removed.",
+            help="Root of the stores to check, as in enecg extract --store. If it exists, it is "
+            "checked by writing and removing a temporary folder.",
         ),
     ] = None,
     experts: Annotated[

@@ -50,7 +50,7 @@ def check_records(dataset: Dataset) -> Iterator[Finding]:
 
 
 def check_labels(dataset: Dataset) -> Iterator[Finding]:
-    """Report the label tables of MIMIC-IV-ECG, and count labels of up to `MAX_LABELED` records."""
+    """Report MIMIC-IV-ECG's label tables, and count labels unless `MAX_LABELED` is exceeded."""
     if isinstance(dataset, MimicIvEcg):
         tables = dataset.find_label_tables()
         found = [name for name, exists in tables.items() if exists]
