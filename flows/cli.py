@@ -26,7 +26,7 @@ JOBS = {
 
 COMMANDS = {
     "evaluate": ("flows.evaluate:evaluate", "Evaluate a run on patients it was not trained on."),
-    "predict": ("flows.predict:predict", "Predict the tasks of a run from the waveforms of ECGs."),
+    "predict": ("flows.predict:predict", "Predict values and classes from ECGs with a run."),
     "explain": (
         "flows.explain:explain",
         "Show which waves of an ECG a run's outputs depend on.\n\nContributions of samples are "
@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "data": ("flows.data:app", "Check the signals of a data set."),
     "store": ("flows.store:app", "List, show, map, verify, repair, clean up and copy stores."),
-    "table": ("flows.runs:table", "Print a table of a run, in the paper or on its results page."),
+    "table": ("flows.runs:table", "Print a table of a run, as in the paper or the results page."),
     "runs": ("flows.runs:app", "List, show, compare, export and serve runs, and draw their pages."),
 }
 """Import path and help text of other commands, by name."""

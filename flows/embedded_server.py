@@ -10,6 +10,9 @@ def start_server() -> None:
     stops before the command has reported the final state of its run, and Prefect waits for the
     server. Prefect uses the running server when the flow starts, and stops it when the process
     exits.
+
+    Raises:
+        RuntimeError: The server did not start in time.
     """
     from prefect.server.api.server import SubprocessASGIServer
 

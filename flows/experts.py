@@ -12,7 +12,7 @@ app: App = App(name="experts", help_epilogue=example("experts"))
 
 @app.default
 def show() -> None:
-    """List the experts with sizes, license, source, input, poolings and published weights.
+    """List the experts: embedding size, parameters, license, source, input, pooling and weights.
 
     Also print whether the weights are downloaded, and the data that they were trained on.
     """

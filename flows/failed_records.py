@@ -25,7 +25,7 @@ class FailedRecord:
         record_id: Id of the record.
         expert: Expert of the store.
         reason: Reason code, one of the store's flags; ``status_N`` for a status N without a flag.
-        detail: A message that names the file or the value; empty if the run's summary has none.
+        detail: A message that names the file or the value; empty if `list_failed` received none.
     """
 
     record_id: int | str

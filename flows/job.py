@@ -101,7 +101,7 @@ class Job(Protocol):
             The result of the function.
 
         Raises:
-            UserError: `stopped` was set before an attempt. Errors of the last attempt propagate.
+            UserError: `stopped` was set before an attempt.
         """
 
     def run(self, job: Callable[P, Lines], *args: P.args, **kwargs: P.kwargs) -> Lines:
@@ -136,7 +136,7 @@ class TerminalJob:
         """Do nothing, because the command prints the results at the end."""
 
     def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
-        """Do nothing, because the report lists failed records."""
+        """Do nothing; `enecg store show --failed` lists the failed records."""
 
     def publish_page(self, artifact: Artifact, page: Path) -> None:
         """Do nothing, because the report names the page."""

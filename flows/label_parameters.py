@@ -58,8 +58,8 @@ Abnormal = Annotated[
 PotassiumLow = Annotated[
     float,
     *number(
-        "Lowest normal potassium in mmol/L, for --abnormal thresholds and for rows without a "
-        "reference range.",
+        "Lowest normal potassium in mmol/L, for --abnormal thresholds, and with --abnormal range "
+        "for rows without this limit.",
         LABEL_RULES,
         ge=0,
     ),

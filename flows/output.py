@@ -19,12 +19,7 @@ def printable(text: str) -> str:
 
 
 def print_text(text: object = "", end: str = "\n") -> None:
-    """Print a text to standard output, which is reserved for results.
-
-    Args:
-        text: The text.
-        end: Text to append.
-    """
+    """Print a text, followed by `end`, to standard output, which is reserved for results."""
     print(printable(redact(str(text))), end=end)
 
 

@@ -96,7 +96,7 @@ Folds = Annotated[
     Parameter(
         group=COHORT,
         help="CSV or Parquet table of folds with a record_id (or study_id, ecg_id) column, such as "
-        "ptbxl_database.csv. It splits the records; without it, patients are drawn at random.",
+        "ptbxl_database.csv. The folds split the records; by default, the split is random.",
     ),
 ]
 FoldColumn = Annotated[
@@ -206,8 +206,8 @@ ExpertSettings = Annotated[
         name="--expert-setting",
         group=STORES,
         help="Hyperparameters that a checkpoint does not contain, as EXPERT.NAME=VALUE, "
-        "comma-separated: timesnet.top_k (5 for checkpoints) and dlinear.moving_avg (25). Part of "
-        "the store's identity.",
+        "comma-separated: timesnet.top_k (default for checkpoints: 5) and dlinear.moving_avg "
+        "(default: 25). Part of the store's identity.",
     ),
 ]
 Precision = Annotated[
@@ -318,7 +318,7 @@ DryRun = Annotated[
     bool,
     Parameter(
         group=EXECUTION,
-        help="Print the rows to compute, their size and the estimated hours; write no store.",
+        help="Print the rows to compute, their size and the estimated hours; do not write them.",
     ),
 ]
 WaitMinutes = Annotated[

@@ -1,4 +1,4 @@
-"""`enecg predict`: predict tasks from ECGs with a run, without a store or a Prefect server."""
+"""`enecg predict`: predict values and classes from ECGs with a run, without store or Prefect."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -78,7 +78,7 @@ def predict(
     ] = None,
     device: p.Device = "auto",
 ) -> int:
-    """Predict the tasks of a run from ECGs, with its experts, heads and gate.
+    """Predict values and classes from ECGs with the experts, heads and gate of a run.
 
     Predictions contain values with units, or classes with probabilities; intervals or sets of
     classes, calibrated on the run's validation patients; and the gate's weight of every expert.

@@ -143,7 +143,7 @@ class PrefectJob:
         """Call a function in a task run.
 
         The task run is in the state *Retrying* during the wait for a retry. Prefect's own delay is
-        not used, because nothing can interrupt it.
+        not used, because nothing can interrupt it. See `Job.step` for arguments and errors.
 
         Returns:
             The result of the function.

@@ -67,9 +67,6 @@ def check_configured_server() -> None:
 def check_socks_proxy(environ: Mapping[str, str]) -> None:
     """Check that the package socksio is installed if a SOCKS proxy is set.
 
-    Args:
-        environ: Environment variables.
-
     Raises:
         UserError: A SOCKS proxy is set, but socksio is not installed.
     """
@@ -91,10 +88,7 @@ def check_socks_proxy(environ: Mapping[str, str]) -> None:
 
 
 def check_home(home: Path) -> None:
-    """Check that Prefect's home can be written; it is created if it does not exist.
-
-    Args:
-        home: The folder.
+    """Check that Prefect's home folder can be written; it is created if it does not exist.
 
     Raises:
         UserError: The folder cannot be written.

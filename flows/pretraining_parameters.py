@@ -102,6 +102,6 @@ PretrainingPatients = Annotated[
     Parameter(
         group=DATA,
         help="List of pretraining patients (EXPERT.patients.txt), if it is not beside the "
-        "weights. Repeat for several.",
+        "weights. Repeat the option for several lists.",
     ),
 ]

@@ -14,7 +14,7 @@ from flows.preflight import check_prefect
 def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:
     """Check the parameters of a job, and run it as a flow.
 
-    If no Prefect server is configured, an embedded one is started. A dry run is a plain call.
+    If no Prefect server is configured, an embedded one is started. A dry run only calls the job.
 
     Args:
         job: A job of `flows.job_command.JOBS`.
@@ -23,6 +23,10 @@ def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str
 
     Returns:
         Lines of the job's report.
+
+    Raises:
+        UserError: Prefect's environment or a parameter is invalid, or the job raises it.
+        StoreError: A store is unusable.
     """
     if parameters.get("dry_run"):
         return job(**parameters)

@@ -119,7 +119,7 @@ def verify(
     """Read every shard and report damage. Writes only with --repair.
 
     Returns:
-        Exit code 1 if damage remains, a store cannot be verified or a recomputed row differs.
+        Exit code 1 if a store remains damaged or unverified, or a recomputed row differs, else 0.
 
     Raises:
         UserError: Options are missing; or `url` is one store, and its expert cannot be loaded.
@@ -163,7 +163,7 @@ def gc(
     *,
     remove: Annotated[bool, Parameter(help="Remove the files instead of listing them.")] = False,
 ) -> None:
-    """List or remove files of interrupted writers and removed stores. Rows are never removed."""
+    """List or remove files of interrupted writers and removed stores. Rows of stores are kept."""
     from stores import garbage
     from stores.links import find_links
     from stores.locate import locate

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def writer(store: EmbeddingStore) -> str | None:
-    """Return the holder of a store's lease, or why it is unknown; None if there is no lease."""
+    """Return the holder of a store's lease, even if expired, or an error; None without a lease."""
     from stores.errors import StoreError
     from stores.lease import read_holder
 

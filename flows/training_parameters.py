@@ -38,8 +38,8 @@ Log = Annotated[
     Literal["mlflow", "wandb", "tensorboard"] | None,
     Parameter(
         group=OUTPUT,
-        help="Log parameters, metrics with intervals and the results page, without record ids, to "
-        "this experiment tracker. It writes to a folder beside the run unless the tracker's "
+        help="Log parameters, metrics with intervals and results files without record and patient "
+        "ids to this experiment tracker. It writes to a folder beside the run unless the tracker's "
         "environment variables name a server.",
     ),
 ]
@@ -95,8 +95,8 @@ Ecgs = Annotated[
 Threads = Annotated[
     int,
     *number(
-        "Maximum number of experts whose heads are trained at the same time on a CPU; 0 selects "
-        "the number of cores. Results do not depend on it.",
+        "Maximum number of experts whose heads are trained at the same time on a CPU, with one "
+        "thread each; 0 selects the number of cores. Results do not depend on the number.",
         TRAINING,
         ge=0,
     ),
@@ -106,7 +106,7 @@ MemoryLimit = Annotated[
     *number(
         "Memory in GB for embeddings and tensors that are computed from them. If the embeddings "
         "exceed a quarter of it, only one expert's are in memory at a time; tensors above an "
-        "eighth of it are written to temporary files. Results do not depend on it.",
+        "eighth of it are written to temporary files. Results do not depend on the limit.",
         TRAINING,
         gt=0,
     ),
@@ -126,21 +126,23 @@ Baselines = Annotated[
     Parameter(
         group=HEADS,
         help="random (seed 0) or random:SEED: also train heads on the same experts with random "
-        "weights, for experts with published weights or weights from a file. They are rows of the "
-        "tables, but not part of the gate or of ensembles.",
+        "weights, for experts with published weights or weights from a file. These heads are rows "
+        "of the tables, but not part of the gate or of ensembles.",
     ),
 ]
 LeaveOneOut = Annotated[
     bool,
     Parameter(
         group=GATE,
-        help="Also train the gate without each expert, and show EnECG without each expert with the "
-        "paired difference.",
+        help="For each expert, also train a gate over the other experts, and show its scores with "
+        "the paired difference from EnECG.",
     ),
 ]
 
 TrainBatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1)]
-Epochs = Annotated[int, *number("Maximum number of epochs.", TRAINING, ge=1)]
+Epochs = Annotated[
+    int, *number("Maximum epochs; a pass over many records has several.", TRAINING, ge=1)
+]
 Patience = Annotated[
     int,
     *number("Epochs without a lower validation loss before training stops.", TRAINING, ge=1),
