@@ -28,7 +28,7 @@ _MAX_SIZES = {
     **{"num_decoder_layers": 96, "d_kv": 512, "vocab_size": 10**5},
     **{"seq_len": 10**4, "patch_len": 10**4, "relative_attention_num_buckets": 10**4},
 }
-"""Maximum of each size in config.json. The model is allocated before the weights are read, so
+"""Maximum of these sizes in config.json. The model is allocated before the weights are read, so
 larger sizes could exhaust the memory."""
 
 

@@ -57,7 +57,7 @@ _UNUSED = (
     "out_layer_", "mul_season.", "map_resid.", "rev_in_season.", "rev_in_noise.",
     "mu.", "sigma.", "nu.", "alpha.",
 )  # fmt: skip
-# Causal masks. Versions of transformers before 4.31 saved them among the weights of GPT-2.
+# Causal masks. Versions of transformers before 4.30 saved them among the weights of GPT-2.
 _MASK = re.compile(r"\.attn\.(masked_)?bias$")
 _LORA_A = re.compile(r"\.lora_A(\.default)?\.weight$")
 
@@ -172,12 +172,11 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         Tensors with the parameter names of `Tempo`.
 
     Raises:
-        UserError: A LoRA update or its weight contains values that are not finite, or they do not
-            fit.
+        UserError: A LoRA update does not fit its weight, or one of the two is not finite.
     """
     # Keys below `base_model.model.` depend on the version of peft: `c_attn.lora_A.weight` is
     # `c_attn.lora_A.default.weight` since 0.3, `c_attn.weight` is `c_attn.base_layer.weight` since
-    # 0.6.
+    # 0.7.
     plain = {
         key.replace("gpt2_trend.base_model.model.", "gpt2_trend.").replace(".base_layer.", "."): t
         for key, t in tensors.items()

@@ -13,7 +13,7 @@ class Candidates:
     Attributes:
         record: Row of the record in the batch.
         position: Position in samples at 250 Hz, aligned with the template.
-        height: Height of the envelope, relative to the record's level.
+        height: Height of the envelope, relative to `Envelope.level`.
         correlation: Correlation with the template.
     """
 
