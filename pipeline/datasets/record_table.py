@@ -111,7 +111,7 @@ def read_record_table(
         first, *others = patients.values()
         table[_PATIENT] = first.fillna(others[0]) if others else first
     rows = table.drop_duplicates().set_index(key).rename_axis("record_id")
-    repeated = rows.index[rows.index.duplicated()]
+    repeated = rows.index[rows.index.duplicated()].unique()
     if len(repeated):
         raise UserError(
             f"{path} has {len(repeated)} records with several different rows, such as "
@@ -253,7 +253,7 @@ def _patient_columns(table: pd.DataFrame, key: str, text: bool, path: Path) -> d
         if differ.any():
             row = int(np.flatnonzero(differ)[0])
             raise UserError(
-                f"{path} has {int(differ.sum())} records with two patients, such as "
+                f"{path} has {int(differ.sum())} rows with two patients, such as "
                 f"{table[key].iloc[row]} with {first.iloc[row]} and {second.iloc[row]}; keep one "
                 f"of the columns {' and '.join(by_column)}."
             )

@@ -75,8 +75,8 @@ def open_dataset(spec: str, decoding: DecodeOptions = DEFAULT_OPTIONS) -> Datase
     )
     if not separator:
         raise UserError(
-            f"The data set {spec!r} has no name; use {forms[source]}. The name separates its "
-            "embeddings from those of other folders."
+            f"The data set {spec!r} has no name to separate its embeddings from those of other "
+            f"folders; use {forms[source]}."
         )
     if not directory:
         raise UserError(f"The data set {spec!r} has no folder; use {forms[source]}.")

@@ -66,8 +66,8 @@ def draw_patient(rng: Generator, *, age: float, male: bool) -> Patient:
     """Draw a patient whose properties vary randomly around the means for an age and sex.
 
     With increasing age, voltage, T wave and respiratory variation decrease, P, PR and QT lengthen,
-    and the QRS axis shifts to the left. Men have larger QRS complexes and T waves, a higher J point
-    in V2-V3, a wider QRS and a shorter QT.
+    the QRS axis shifts to the left, and bundle branch block becomes more frequent. Men have larger
+    QRS complexes and T waves, a higher J point in V2-V3, a wider QRS and a shorter QT.
 
     Args:
         rng: Random generator.

@@ -27,8 +27,8 @@ GENERATOR_VERSION = 1
 """Part of the namespace; increment it with any change of signals or labels."""
 
 DEFECTS = ("nan_samples", "flat_lead", "cut_file", "missing_file", "unknown_rr")
-"""Defects that are added to some records. The first four make a record unreadable, and are named
-like its reason in `waveforms.failures.REASONS`. `unknown_rr` is a missing RR interval."""
+"""Defects that are added to some records. Records with one of the first four cannot be decoded, for
+the reason of the same name in `waveforms.failures`. `unknown_rr` is a missing RR interval."""
 
 
 @dataclass(frozen=True)

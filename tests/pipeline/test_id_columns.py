@@ -48,7 +48,7 @@ def test_two_patient_columns_must_agree(tmp_path: Path):
     )
     assert dataset.index().patient_id.tolist() == ["7", "8", "9"]
     (tmp_path / "labels.csv").write_text("record_id,patient_id,subject_id\na,1,1\nb,7,8\n")
-    with pytest.raises(UserError, match="has 1 records with two patients, such as b with 7 and 8;"):
+    with pytest.raises(UserError, match="has 1 rows with two patients, such as b with 7 and 8;"):
         WfdbDirectory("lab", tmp_path).index()
     (tmp_path / "labels.csv").write_text("record_id,patient_id,Patient_ID\na,1,1\n")
     with pytest.raises(UserError, match="more than one column patient_id; keep one"):

@@ -196,7 +196,7 @@ INVALID = {
         "Expected 2 fields in line 3, saw 3",
     ),
     "extra field in all rows": ("record_id,lvef\n5,1,2\n6,2,3\n", "cannot be read as a table"),
-    "conflict": ("record_id,lvef\n5,1\n5,2\n", "1 records with several different rows, such as 5"),
+    "conflict": ("record_id,lvef\n5,1\n5,2\n5,3\n", "1 records with several different rows"),
 }
 
 
