@@ -111,7 +111,7 @@ class BaselineRequest:
 def open_baselines(
     request: BaselineRequest, namespace: str, experts: Mapping[str, EmbeddingStore]
 ) -> dict[str, EmbeddingStore]:
-    """Open the stores of the same experts with random weights.
+    """Open the stores of the random baselines of a run's experts.
 
     Args:
         request: The requested baselines.

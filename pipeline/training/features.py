@@ -95,7 +95,7 @@ def find_complete(
         The complete records, and the number of skipped ones.
 
     Raises:
-        StoreError: Some records have not been extracted yet.
+        StoreError: Some records have not been extracted yet, or a store is damaged.
     """
     complete = np.ones(len(record_id), dtype=bool)
     for store in stores:

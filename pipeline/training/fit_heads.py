@@ -216,7 +216,7 @@ def _fit_stack(
             stack.prediction_weight.copy_(base.prediction_weight)
             stack.prediction_bias.copy_(base.prediction_bias)
     else:
-        # Both folds use the layer that was trained for other tasks on all training records.
+        # Folds also use the layers of the base run, which were trained on all training records.
         layers = [bases[group.repeat] for group in groups]
         with torch.no_grad():
             stack.weight[0].copy_(torch.stack([layer.weight for layer in layers]).unsqueeze(1))

@@ -69,14 +69,14 @@ def check_labels(cohort: Cohort, inputs: Inputs) -> None:
         labeled = ~np.isnan(targets.encode(training[task.column]))
         if training["patient_id"][labeled.reshape(len(training), -1).any(1)].nunique() < 2:
             raise UserError(
-                f"Only one training patient drawn with seed {cohort.seed} has a label for "
+                f"Repeat with seed {cohort.seed}: only one training patient has a label for "
                 f"{task.name}; remove the task, or use more records."
             )
         for part, ids in (("validation", cohort.validation), ("test", cohort.test)):
             if np.isnan(targets.encode(inputs.labels.loc[ids, task.column])).all():
                 raise UserError(
-                    f"No {part} patient drawn with seed {cohort.seed} has a label for {task.name}; "
-                    "remove the task, or use more records."
+                    f"Repeat with seed {cohort.seed}: no {part} patient has a label for "
+                    f"{task.name}; remove the task, or use more records."
                 )
 
 

@@ -74,10 +74,10 @@ def mix_outputs(
     """Average predictions of the experts' heads with the weights of a gate.
 
     Args:
-        repeat: The tasks.
+        repeat: Repeat with the kind of each task.
         outputs: Predictions by task, as returned by `stack_outputs`.
         weights: Weights for the same records, by task.
-        mixture: What is averaged: ``"probabilities"`` or ``"logits"``.
+        mixture: What is averaged for classes and labels: ``"probabilities"`` or ``"logits"``.
 
     Returns:
         The averages by task.

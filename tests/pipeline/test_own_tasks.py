@@ -146,7 +146,7 @@ def test_single_training_class_is_reported_before_training(
             labels=str(tmp_path / "rare.csv"))  # fmt: skip
     file = file.assign(rare=lambda rows: rows.index.to_numpy() % 2)
     file[~file["study_id"].isin(test)].to_csv(tmp_path / "rare.csv", index=False)
-    with pytest.raises(UserError, match="No test patient drawn with seed 0 has a label for rare"):
+    with pytest.raises(UserError, match="Repeat with seed 0: no test patient has a label for rare"):
         run(dataset, store, tmp_path / "run", own_tasks=("rare:binary",),
             labels=str(tmp_path / "rare.csv"))  # fmt: skip
     assert not (tmp_path / "run").exists()
@@ -162,7 +162,7 @@ def test_labels_of_a_single_training_patient_are_reported_before_training(
     assert len(train) - len(others) > 1
     file = pd.read_csv(labels)[["study_id"]].assign(dose=lambda rows: rows.index * 1.0)
     file[~file["study_id"].isin(others)].to_csv(tmp_path / "dose.csv", index=False)
-    with pytest.raises(UserError, match="Only one training patient drawn with seed 0 has a label"):
+    with pytest.raises(UserError, match="Repeat with seed 0: only one training patient has a"):
         run(dataset, store, tmp_path / "run", own_tasks=("dose:regression:mg",),
             labels=str(tmp_path / "dose.csv"))  # fmt: skip
 

@@ -421,7 +421,7 @@ def test_part_without_labels_is_rejected_before_training(
     table = pd.read_csv(bare / "machine_measurements.csv")
     table.loc[table["study_id"].isin(tests), "rr_interval"] = 29999
     table.to_csv(bare / "machine_measurements.csv", index=False)
-    message = "No test patient drawn with seed 0 has a label for rr_interval"
+    message = "Repeat with seed 0: no test patient has a label for rr_interval"
     with pytest.raises(UserError, match=message):
         run(bare, store, tmp_path / "run", tasks=("rr_interval",))
     assert not (tmp_path / "run").exists()
