@@ -53,7 +53,7 @@ def write_comparison(runs: Sequence[RunResults], out: Path) -> None:
         facts=[
             (
                 name,
-                f"{run.config['records']:,} ECGs of {run.config['patients']:,} patients, "
+                f"{run.config['records']:,} available ECGs of {run.config['patients']:,} patients; "
                 f"{', '.join(f'{name} ({weights})' for name, weights in run.weights.items())}; "
                 f"finished {run.config['finished'].replace('T', ' ')}",
             )

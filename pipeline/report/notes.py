@@ -92,8 +92,8 @@ def run_notes(run: RunResults) -> tuple[str, ...]:
             "Multilabel tasks: macro-AUROC is the mean over the labels that some but not all test "
             "records have. Macro-F1 is the mean F1 of the positive class over the labels that some "
             "test records have. The threshold of each label has the highest F1 on training records "
-            "(predicted out of fold) and validation records. Intervals of macro-AUROC are based on "
-            f"{RANK_DRAWS} draws. All intervals are corrected for bootstrap bias."
+            "(predicted out of fold) and validation records. Intervals are corrected for bootstrap "
+            f"bias; those of macro-AUROC and macro-AUPRC are based on {RANK_DRAWS} draws."
         )
     if len(run.weights) == 1:
         notes.append(

@@ -14,7 +14,7 @@ CARD = "README.md"
 CROISSANT = "croissant.json"
 DESCRIPTION = (
     "Embeddings of 12-lead ECGs by frozen models, as Zarr v3 stores: one row per record, with "
-    "record ids and status. They contain no labels and no waveforms."
+    "record ids and status. Stores named leads contain three leads at 50 Hz. No store has labels."
 )
 
 _CONTEXT = {
@@ -98,7 +98,7 @@ def build_card(stores: Sequence[SharedStore], name: str, license_name: str) -> s
     parts = [
         "\n".join(header),
         f"# {escape_markdown(name)}",
-        f"{DESCRIPTION} They were written by EnECG and can be read with `zarr`, `xarray` or "
+        f"{DESCRIPTION} The stores were written by EnECG and can be read with `zarr`, `xarray` or "
         "`dask.array`.",
         *([warning] if untrained else []),
         to_markdown([Table("", heading, rows)]).strip(),

@@ -58,7 +58,8 @@ def list_facts(run: RunResults) -> list[tuple[str, str]]:
     repeats = len(config["seeds"])
     facts = [
         ("Data set", config["dataset"]),
-        ("Data", f"{config['records']:,} ECGs of {config['patients']:,} patients"),
+        # Repeats can use fewer patients; see `TrainSettings.patients`.
+        ("Available data", f"{config['records']:,} ECGs of {config['patients']:,} patients"),
         ("Split", "by the table of folds" if folds else "70/20/10 by patient"),
         ("Repeats", f"{repeats} ({_seeds(config['seeds'])})"),
         ("Experts", ", ".join(f"{name} ({weights})" for name, weights in run.weights.items())),

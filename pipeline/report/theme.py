@@ -75,7 +75,7 @@ def new_figure(width: float = 4.3, height: float = 3.2) -> Figure:
     """Create a figure.
 
     Args:
-        width: Width in inches. With the default, text has the size of the page's text on a phone.
+        width: Width in inches. With the default, text is readable on a phone.
         height: Height in inches.
 
     Returns:

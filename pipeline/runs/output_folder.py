@@ -24,7 +24,7 @@ UNFINISHED = "unfinished"
 
 
 def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str = "run") -> Path:
-    """Check that `folder` is writable, and new or empty or has an earlier output.
+    """Check that `folder` is writable, and is new, is empty or contains an earlier output.
 
     Args:
         folder: Output folder; need not exist.
