@@ -1,4 +1,4 @@
-"""Result tables for the evaluation of a saved run on another data set."""
+"""Result tables for the evaluation of a saved run."""
 
 from collections.abc import Sequence
 from dataclasses import replace

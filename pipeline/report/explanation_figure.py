@@ -22,7 +22,7 @@ def plot_explanation(result: ExplanationResult, record: ExplainedRecord) -> Figu
 
     Args:
         result: The explanation.
-        record: A record of the explanation; its integrated gradients must have `values`.
+        record: A record of the explanation; its integrated gradients must have their `values`.
 
     Returns:
         The figure, at the scale of ECG paper.

@@ -86,8 +86,8 @@ def _format_rates(extractions: Sequence[Mapping[str, Any]]) -> str:
 def _build_notes(run: RunResults) -> tuple[str, ...]:
     config = run.config
     return (
-        "Extraction: rate of the expert alone, without decoding and writing, over all extractions "
-        "with a run record.",
+        "Extraction: rate of the expert alone in one worker, without decoding and writing, over "
+        "all extractions with a run record.",
         f"Training: {config['seconds']:,.0f} s for {len(config['seeds'])} repeats of "
         f"{len(run.tasks)} tasks with {len(run.weights)} experts, including evaluation. ECGs/s: "
         f"number of available ECGs ({config['records']:,}; a repeat may use fewer) times number of "

@@ -153,7 +153,7 @@ def load_predictor(folder: str | Path, repeat: int = 0, device: str = "cpu") -> 
     Args:
         folder: Run folder.
         repeat: Index of the repeat.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for the best available.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"`` for a GPU if available.
 
     Returns:
         The models in evaluation mode.

@@ -226,6 +226,8 @@ class SavedRun:
         """Convert errors of a missing or damaged file to a UserError."""
         try:
             yield
+        except UnsafeFile as error:
+            raise UserError(str(error)) from error
         except _LOAD_ERRORS as error:
             raise UserError(
                 f"{self.folder} is incomplete, damaged or was written by another version of EnECG "

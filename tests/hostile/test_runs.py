@@ -66,7 +66,12 @@ def test_invalid_document_is_a_user_error(
     assert run_app(enecg(), ["runs", "ls", str(run.parent)]) in (0, 1)
 
 
-@pytest.mark.parametrize("name", ["provenance.json", "cohorts.json", "repeat-0/targets.json"])
+ADAPTER = "repeat-0/heads/dlinear/age/adapter_config.json"
+
+
+@pytest.mark.parametrize(
+    "name", ["provenance.json", "cohorts.json", "repeat-0/targets.json", ADAPTER]
+)
 def test_fifo_is_a_user_error(name: str, run: Path, synthetic_dir: Path, store: Path):
     (run / name).unlink()
     os.mkfifo(run / name)
@@ -103,7 +108,7 @@ def test_many_classes_are_a_user_error(run: Path, capsys: pytest.CaptureFixture[
 def test_invalid_adapter_is_a_user_error(
     changes: dict[str, Any], run: Path, synthetic_dir: Path, store: Path
 ):
-    change(run / "repeat-0" / "heads" / "dlinear" / "age" / "adapter_config.json", **changes)
+    change(run / ADAPTER, **changes)
     with pytest.raises(UserError, match="incomplete, damaged or was written by another version"):
         evaluate(run, f"mimic-iv-ecg:{synthetic_dir}", store)
 
