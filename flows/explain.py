@@ -36,8 +36,8 @@ def explain(
     cohort: Annotated[
         int | None,
         *p.number(
-            "Explain this many records drawn from patients that the run was not trained on, and "
-            "average over them.",
+            "Instead of named records, explain this many, drawn from patients that the run was not "
+            "trained on, and average over them.",
             p.DATA,
             ge=1,
         ),

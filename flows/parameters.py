@@ -318,7 +318,7 @@ DryRun = Annotated[
     bool,
     Parameter(
         group=EXECUTION,
-        help="Print the rows to compute, their size and the estimated hours; do not write them.",
+        help="Print the rows to compute, their size and, if known from earlier runs, the hours.",
     ),
 ]
 WaitMinutes = Annotated[

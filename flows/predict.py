@@ -44,14 +44,12 @@ def predict(
     ] = (),
     coverage: Annotated[
         float,
-        *p.number(
-            "Coverage of intervals and prediction sets on new patients.", p.TASKS, gt=0, lt=1
-        ),
+        *p.number("Requested coverage of intervals and sets on new patients.", p.TASKS, gt=0, lt=1),
     ] = 0.9,
     repeat: Annotated[
         int | None,
         *p.number(
-            "Use the heads and gate of this repeat only; by default the mean over repeats.",
+            "Use the heads and gate of this repeat only; by default, combine all repeats.",
             p.TASKS,
             ge=0,
         ),

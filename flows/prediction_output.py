@@ -187,8 +187,8 @@ def format_predictions(
     legend = "gate weights: mean over tasks."
     if live.saved.is_calibrated:
         legend = (
-            f"[ ] interval and {{ }} classes that contain the truth for {100 * coverage:.4g} % of "
-            f"new patients; {legend}"
+            f"[ ] interval and {{ }} classes, requested to contain the truth for "
+            f"{100 * coverage:.4g} % of new patients; {legend}"
         )
     return [
         *format_table(("record", *titles, "gate weights", "notes"), rows),

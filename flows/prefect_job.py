@@ -99,7 +99,11 @@ class PrefectJob:
         )
 
     def publish_failed(self, artifact: Artifact, records: Sequence[FailedRecord]) -> None:
-        """Create a table artifact of the first `MAX_ROWS` records and, if served, a link to all."""
+        """Create a table artifact of the first `MAX_ROWS` records.
+
+        If pages are served, also write a CSV file of all records to the served folder, and create a
+        link artifact.
+        """
         key = artifact_key("failed-records", artifact.subject)
         shown = min(len(records), MAX_ROWS)
         description = f"{artifact.description}: {shown:,} of {len(records):,} failed rows."

@@ -91,7 +91,7 @@ def in_background(progress: Progress, seconds: float) -> Iterator[Progress]:
 
     Args:
         progress: Called with the newest counts. Exceptions are logged at DEBUG.
-        seconds: Minimum time between two calls, and maximum wait for the last one at the end.
+        seconds: Minimum seconds between two calls, and maximum wait for the last one at the end.
 
     Yields:
         A callback that stores the counts and returns at once.

@@ -212,7 +212,7 @@ def copy(
     Both roots remain readable during the copy.
 
     Returns:
-        Exit code 1 if a store or shard of the source or the target is damaged, else 0.
+        Exit code 1 if a store or shard of source or target is damaged or unreadable, else 0.
     """
     from enecg.names import LEADS_SAMPLE
     from stores import copying
