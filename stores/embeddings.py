@@ -169,7 +169,8 @@ class EmbeddingStore:
 
         Args:
             rows: Row numbers; duplicates are allowed.
-            dtype: Data type of the result if `out` is None; None selects that of the store.
+            dtype: Data type of the result if `out` is None; None selects that of the store. A
+                narrower type can overflow, which is reported as damage.
             out: Array to write the embeddings to; None allocates a new one.
 
         Returns:
@@ -270,7 +271,7 @@ class EmbeddingStore:
         )
 
     def track_shard(self, shard: int) -> None:
-        """In an object store, record the shard's version, which later puts then require."""
+        """In an object store, record the shard's version; later puts replace only this version."""
         for name in ("embedding", "status"):
             self.writer.track_version(self.shard_key(name, shard))
 
@@ -381,7 +382,8 @@ class EmbeddingStore:
             except ValueError as error:
                 span = "" if rows.start is None else f" of rows {rows.start} to {rows.stop - 1}"
                 problem = f"{name}{span} does not match its checksum"
-                raise damaged_store_error(self.location, problem) from error
+                repairable = name == "status"
+                raise damaged_store_error(self.location, problem, repairable=repairable) from error
         return values
 
     @cached_property

@@ -144,7 +144,7 @@ class LocalRoot:
         return folders, [name for name, is_folder in children if not is_folder]
 
     def names(self, key: str) -> list[str]:
-        """Return the names of folders, files and links in a folder; see `children`."""
+        """Return the names of folders, files and links in a folder; empty if it does not exist."""
         try:
             return [path.name for path in safe_folder(self.directory, key).iterdir()]
         except (FileNotFoundError, NotADirectoryError):

@@ -86,7 +86,7 @@ class StoreRoot(Protocol):
             The value, or None if it does not exist.
 
         Raises:
-            UnsafeFile: The value is larger than `MAX_DOCUMENT_BYTES`, a link, or no regular file.
+            UnsafeFile: The value is larger than `MAX_DOCUMENT_BYTES`, a link or not a regular file.
         """
         ...
 

@@ -163,8 +163,7 @@ class ObjectReader:
         client: The obstore client.
         key: Key of the object.
         size: Size of the object in bytes.
-        e_tag: Entity tag of the version; None if the server has none. Changes of the object are
-            then not detected.
+        e_tag: Entity tag of the version; if it is None, changes of the object are not detected.
     """
 
     client: "Client"

@@ -118,7 +118,7 @@ def _remove(probe: Location) -> None:
 def check_space(url: str, records: int, experts: Sequence[str]) -> Iterator[Finding]:
     """Compare the free disk space with the size of new stores in float16.
 
-    Stores that exist already are not subtracted. The gate's leads are included.
+    Existing stores are not subtracted. The store of the gate's leads is included.
 
     Args:
         url: Root folder or URL of the stores.

@@ -122,7 +122,7 @@ def test_damaged_text_id_is_detected(tmp_path: Path):
     stored[9] ^= 1
     where.write_bytes(bytes(stored))
     assert not verify(open_store(where.parents[2])).intact
-    with pytest.raises(StoreError, match="record_id does not match its checksum"):
+    with pytest.raises(StoreError, match="record_id does not match its checksum; remove its"):
         open_store(where.parents[2]).rows_by_id(text_ids([0]))
 
 
