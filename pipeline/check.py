@@ -62,7 +62,7 @@ class CheckedRecord:
 
 @dataclass
 class SignalReport:
-    """Running counts of findings; its size does not depend on the number of records.
+    """Running counts of findings.
 
     Attributes:
         records: Number of checked records.

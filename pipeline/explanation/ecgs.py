@@ -39,7 +39,7 @@ class Refusal:
 
     Attributes:
         record_id: Id of the record, as given.
-        reason: Reason code.
+        reason: One of `pipeline.waveforms.failures.REASONS`, `UNKNOWN` or `NO_BEATS`.
         detail: Description of the reason in one sentence.
     """
 
@@ -62,7 +62,7 @@ def read_ecgs(dataset: Dataset, record_ids: Sequence[str]) -> Iterator[Ecg | Ref
     for record in record_ids:
         row = rows.get(record)
         if row is None:
-            detail = f"The record {record} is not in {dataset.namespace}."
+            detail = f"The record {record} is not in {dataset.namespace}; correct its id."
             yield Refusal(record, UNKNOWN, detail)
             continue
         try:
@@ -72,7 +72,7 @@ def read_ecgs(dataset: Dataset, record_ids: Sequence[str]) -> Iterator[Ecg | Ref
             continue
         windows = find_windows(signal)
         if windows is None:
-            detail = "No heart beats were found, so there are no windows."
+            detail = "No heart beats were found, so there are no windows; omit this record."
             yield Refusal(record, NO_BEATS, detail)
         else:
             yield Ecg(record, signal, windows)

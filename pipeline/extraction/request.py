@@ -64,7 +64,7 @@ class StoreSelection:
     """The stores of a data set to use, selected by options of ``enecg extract``.
 
     Attributes:
-        experts: Names of the experts. Default: all that are available.
+        experts: Names of the experts. Default: all that have a matching store.
         weights: ``VALUE`` for all experts or ``EXPERT@VALUE`` for one. Default: ``published``.
         pooling: ``VALUE`` for all experts or ``EXPERT@VALUE`` for one. Default: ``default``.
         dtype: ``float16`` or ``float32``. Default: ``float16``.

@@ -18,7 +18,7 @@ def write_run_records(
     Args:
         plan: Plan of the extraction.
         summary: Results of the extraction.
-        finished: Whether the extraction completed; False if it was interrupted.
+        finished: Whether the extraction completed; False if it was interrupted or failed.
 
     Returns:
         Locations of the run records.

@@ -5,10 +5,11 @@ class that a repeat does not have has probability 0 in that repeat. Class 1 of a
 label, is predicted if at least half of the repeats predict it, each with its own threshold. For a
 multiclass task, the class with the largest mean probability is predicted.
 
-With one repeat, the intervals and sets are those of split conformal prediction. Over several, the
-mean of p-values is below a given level at most twice as often as each of them (Vovk and Wang 2020).
-With a requested coverage of 90 %, only 80 % is therefore guaranteed. The measured coverage is close
-to the requested one (docs/predict.md).
+With one repeat, the intervals and sets are those of split conformal prediction, except that a set
+always contains the prediction. The mean of several p-values is below a level with at most twice the
+probability of a single one (Vovk and Wang 2020). Over several repeats, sets therefore guarantee
+only 80 % if 90 % is requested, and intervals with averaged bounds do not guarantee this. The
+measured coverage is close to the requested one (docs/predict.md).
 """
 
 from collections.abc import Sequence

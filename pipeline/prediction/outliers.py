@@ -6,7 +6,7 @@ from enecg.leads import LeadsSample
 from pipeline.training.features import Features
 
 FAR = 1.5
-"""Relative distance above which an embedding is far outside; see `pipeline.training.domain`."""
+"""Relative distance above which an embedding is reported; see `pipeline.training.domain`."""
 
 
 def describe_distances(distances: Mapping[str, float]) -> tuple[str, ...]:
