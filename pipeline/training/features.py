@@ -119,7 +119,7 @@ def read_features(
         cache: The stores.
         record_id: Ids of the records.
         device: Torch device of the result.
-        max_bytes: Maximum size of the embeddings of all experts to keep in memory. If they are
+        max_bytes: Maximum size in bytes of the embeddings of all experts in memory. If they are
             larger, the embeddings of an expert are read on each access. Default: unlimited.
 
     Returns:

@@ -21,7 +21,7 @@ def count_cores() -> int:
 def map_in_threads(
     function: Callable[[Item], Result], items: Sequence[Item], threads: int
 ) -> Iterator[Result]:
-    """Call a function for each item, in threads if there are several of both.
+    """Call a function for each item, in several threads if `threads` allows it.
 
     Args:
         function: Must not depend on PyTorch's global random state, which all threads share.

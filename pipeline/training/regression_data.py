@@ -51,7 +51,7 @@ class RepeatFeatures:
 
 
 class RidgeDesigns:
-    """Ridge designs of any training and validation records of a repeat.
+    """Ridge designs of selections of the training and validation records of a repeat.
 
     With fewer records than features, a design depends on the Gram matrix of its records. The Gram
     matrix of all records is computed once, because computing it takes longer than decomposing it.

@@ -27,8 +27,8 @@ PADDING = -1
 """Row index of padding, used where groups have different numbers of records."""
 
 LossFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Function from row indices, shape (group, batch), to the summed losses and the numbers of known
-labels, both of shape (group, task)."""
+"""Function from row indices, shape (group, batch), to the summed losses and the numbers of records
+with a known label, both of shape (group, task)."""
 
 BuildLossFunction = Callable[[StackedFFN, StackPart], LossFunction]
 """Function that returns the loss function for the FFNs of the given groups and tasks."""

@@ -232,7 +232,7 @@ class StackedData:
             log_absent: Log probability that a record does not have a label.
 
         Returns:
-            The summed losses, averaged over the labels of a task, and the numbers of known labels.
+            Summed losses, averaged over the labels of a task, and numbers of labeled records.
         """
         if not self.indicators:
             return sums
