@@ -44,7 +44,7 @@ REASONS = {
 
 
 def reason_column(label: str) -> str:
-    """Return the name of the column that holds a label's reasons."""
+    """Return the name of the column with a label's reasons."""
     return f"{label}_absent"
 
 

@@ -73,7 +73,7 @@ def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
 
     1. the id;
     2. the id without the suffix ``.hea``;
-    3. the same, ignoring differences in Unicode normalization, if only one id matches.
+    3. one of these, ignoring differences in Unicode normalization, if only one id matches.
 
     Args:
         ids: Ids from a table.

@@ -99,7 +99,7 @@ class Ludb:
         return self.record_labels().values()
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
-        """Return the same labels with reasons (see `HasRecordLabels`)."""
+        """Return the labels with reasons for missing values (see `HasRecordLabels`)."""
         table, skipped = self._rows[0], self._rows[1].copy()
         rr_ms = table["ID"].map(self._rr_ms).astype(object)
         rhythms = table["Rhythms"].str.strip().str.split("\n").str[0]

@@ -142,7 +142,7 @@ class MimicIvEcg:
 
     @cached_property
     def namespace(self) -> str:
-        """``mimic-iv-ecg/1.0``, ``mimic-iv-ecg-demo/0.1``, or that of a synthetic data set."""
+        """``mimic-iv-ecg/1.0``, ``mimic-iv-ecg-demo/0.1`` or, if synthetic, ``synthetic/NAME``."""
         if file_exists(self.files, MARKER):
             with local_copy(self.files, MARKER) as marker:
                 return _synthetic_namespace(marker.read_bytes(), self.files.location(MARKER))

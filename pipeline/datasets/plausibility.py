@@ -81,8 +81,8 @@ def remove_implausible(
 def find_suspicious_values(numbers: pd.Series) -> dict[float, int]:
     """Find values far outside the rest of a column, such as codes for missing values.
 
-    The middle half of the distinct values is accepted. The next value outward is accepted too if
-    its gap to the accepted values is at most `MAX_GAP` times their range, and so on.
+    The middle half of the distinct values is accepted first, then the next value outward as
+    long as its gap to the accepted values is at most `MAX_GAP` times their range.
 
     Args:
         numbers: The column as float64; NaN for missing values.

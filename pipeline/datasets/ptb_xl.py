@@ -152,7 +152,7 @@ class PtbXl:
         return self.record_labels().values()
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
-        """Return the same labels with reasons for missing values (see `HasRecordLabels`)."""
+        """Return the labels with reasons for missing values (see `HasRecordLabels`)."""
         table, skipped = self._table, self._rows[1].copy()
         codes = parse_nullable_strings(table["scp_codes"])
         parsed = [None if cell is pd.NA else _parse_codes(cell) for cell in codes]

@@ -128,7 +128,7 @@ class WfdbDirectory:
         return self.record_labels().values()
 
     def record_labels(self, progress: Progress | None = None) -> RecordLabels:
-        """Return the same labels with reasons (see `HasRecordLabels`)."""
+        """Return the labels with reasons for missing values (see `HasRecordLabels`)."""
         index, skipped = self._index, Counter[str]()
         columns: list[pd.DataFrame | pd.Series] = []
         fields = read_header_labels(index.record_id, self._files, skipped, progress)

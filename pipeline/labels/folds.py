@@ -15,7 +15,7 @@ from pipeline.datasets.record_table import read_column_names, read_record_table
 from pipeline.labels.label_file import check_patients
 
 PARTS = ("train", "validation", "test")
-"""Parts of the split. Folds with these names are used without a mapping."""
+"""Parts of the split. Folds with these names are used by default."""
 
 PTB_XL_ID = "ecg_id"
 """Column of record ids in PTB-XL's table. It is not accepted in tables of labels, because PTB-XL's

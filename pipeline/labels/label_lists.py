@@ -51,8 +51,7 @@ def read_lists(table: pd.DataFrame, task: Task, source: str, skipped: Counter[st
         A sorted tuple of labels per record; None for missing labels.
 
     Raises:
-        UserError: A column of a label has values, but none of them states whether a record has
-            the label; see `_PRESENCE`.
+        UserError: A column of a label has values, but none of them is in `_PRESENCE`.
     """
     if task.columns:
         return _combine_columns(table, task, source, skipped)

@@ -77,9 +77,9 @@ def read_patient_labels(
 ) -> pd.DataFrame:
     """Read age and sex from `patients.csv`.
 
-    Age is `anchor_age` plus the years from `anchor_year` to the ECG. It is `AGE_OVER_89` if it or
-    the anchor age is over 89. Ages outside the plausible range are missing. If a patient is listed
-    twice, the first row is used.
+    Age is `anchor_age` plus the years from `anchor_year` to the ECG; `AGE_OVER_89` replaces it if
+    the age or the anchor age is over 89. Ages outside the plausible range are missing. If a
+    patient is listed twice, the first row is used.
 
     Args:
         path: The table, plain or gzipped.
