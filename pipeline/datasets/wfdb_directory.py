@@ -64,8 +64,8 @@ class WfdbDirectory:
         self.decoding = decoding
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"{name!r} is not a valid name of a data set; start with a-z or 0-9, and use up to 64 "
-                "of a-z, 0-9, '.', '_' and '-', such as wfdb:my-lab-2024=FOLDER."
+                f"{name!r} is not a valid name of a data set; start with a-z or 0-9, and use up to "
+                "64 of a-z, 0-9, '.', '_' and '-', such as wfdb:my-lab-2024=FOLDER."
             )
         self.namespace = f"wfdb/{name}"
         self._files = open_root(directory)
