@@ -84,7 +84,7 @@ def explain(
     baseline = torch.from_numpy(mean).to(live.device)
     explained: list[ExplainedRecord] = []
     refusals: list[Refusal] = []
-    for ecg in read_ecgs(source, candidates):
+    for ecg in read_ecgs(source, [name for name in candidates if name not in references]):
         if isinstance(ecg, Refusal):
             refusals.append(ecg)
             continue

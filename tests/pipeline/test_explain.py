@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from quick_runs import QUICK, RANDOM
 
@@ -16,6 +17,7 @@ from flows.cli import enecg
 from flows.run_app import run_app
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.explain import explain
+from pipeline.explanation.ecgs import draw_cohort
 from pipeline.explanation.explained_output import explained_output
 from pipeline.explanation.options import ExplainOptions
 from pipeline.explanation.results import ExplanationResult
@@ -59,6 +61,27 @@ def test_cohort_is_drawn_from_patients_that_the_run_was_not_trained_on(
     assert len(names) == 2
     assert not names & seen
     assert set(result.settings["baseline_records"]) <= seen
+
+
+def test_records_of_the_baseline_are_not_explained(
+    run: Path, synthetic_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without training patients in the data set, cohort and baseline are drawn from all records."""
+    monkeypatch.setattr(MimicIvEcg, "namespace", "other/1")
+    dataset = MimicIvEcg(synthetic_dir)
+    index = dataset.index().record_id.tolist()
+    first = draw_cohort(load_run(run, repeat=0).saved, dataset, repeat=0, seed=0)[0]
+
+    def refuse_first(row: int) -> np.ndarray:
+        if str(index[row]) == first:
+            raise UnreadableRecord("unreadable", "A file is damaged.")
+        return MimicIvEcg.read(dataset, row)
+
+    monkeypatch.setattr(dataset, "read", refuse_first)
+    result = explain(run, dataset, options=ExplainOptions(cohort=1, references=2, steps=2))
+    assert result.refusals[0].record_id == first
+    (explained,) = result.records
+    assert explained.ecg.record_id not in result.settings["baseline_records"]
 
 
 def test_explaining_a_run_does_not_change_its_precision(run: Path):
