@@ -103,7 +103,8 @@ class Dataset(Protocol):
     """A source of 12-lead ECGs.
 
     A data set may have an attribute ``threads``, the recommended number of records to read
-    concurrently (default 1), and an attribute ``decoding`` with its `DecodeOptions`.
+    concurrently (default 1), and an attribute ``decoding`` with its `DecodeOptions`. `index` and
+    `labels` raise `UserError` if a table is invalid.
     """
 
     @property

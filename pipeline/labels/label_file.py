@@ -22,7 +22,7 @@ class LabelFile:
     Attributes:
         rows: The requested columns, joined to the data set's records.
         sha256: SHA-256 of the file.
-        digest: See `parquet_file.content_digest`; None unless `enecg label` wrote the file.
+        digest: Label digest in the metadata, not compared with the contents; None without metadata.
     """
 
     rows: RecordTable
