@@ -1,4 +1,4 @@
-"""Parsing of JSON documents in a store root.
+"""Parsing of JSON documents in store roots and run folders.
 
 The documents are not trusted, because other users can have write permission.
 """

@@ -75,7 +75,7 @@ def find_garbage(root: Location, denied: list[StoreError] | None = None) -> list
     denied = [] if denied is None else denied
     with translate_errors(root):
         for store in _all_stores(root, denied):
-            # `find_links` reports links.
+            # `links.find_links` reports the links.
             with suppress(UnsafeFile), _skip_denied(store, denied):
                 items += [*_garbage_in_store(store), *_garbage_beside_store(store)]
     return items
@@ -276,7 +276,7 @@ def _size(location: Location, is_folder: bool) -> int:
 
 
 def _remove(item: GarbageItem, ticket: Ticket | None = None) -> GarbageItem:
-    """Remove an item and return it; from the folder of `ticket`, remove only older leases."""
+    """Remove an item and return it; from the folder `ticket.folder`, remove only older leases."""
     root = item.location.root
     if ticket is not None and item.location == ticket.folder:
         for file in item.location.files():

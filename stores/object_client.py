@@ -38,8 +38,8 @@ def connect_object_store(
     Raises:
         StoreError: No S3 credentials were found, and `unsigned_fallback` is False.
     """
-    # Limit retries by time only: with refused connections, obstore's default of ten retries is used
-    # up within two seconds.
+    # Limit retries by time only: with refused connections, obstore's default of ten retries takes
+    # a few seconds.
     retry_config: RetryConfig = {
         "retry_timeout": retry_timeout,
         "max_retries": 10_000,

@@ -38,7 +38,7 @@ RETRY_TIMEOUT = timedelta(minutes=3)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 """Maximum time for which the first request is retried; short, because the URL may be wrong."""
 NOT_SENT = "error sending request"
-"""Text of obstore's error if the connection breaks before a response arrives."""
+"""Text of obstore's error if the connection fails, or breaks before a response arrives."""
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,6 @@ def check_url(
             f"{text}: remove the port from the {noun} URL; use s3://BUCKET/PREFIX, and set the "
             "address of the S3 server in AWS_ENDPOINT_URL."
         )
-    if scheme not in schemes or not host:
+    if scheme not in schemes or not host or scheme == "file":
         raise error(f"{redact(text)}: not a valid {noun} URL; {advice}.")
     return scheme

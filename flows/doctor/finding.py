@@ -15,9 +15,9 @@ class Finding:
 
     Attributes:
         name: Name of the check.
-        status: ``failed`` if the problem sets the exit code to 1, else ``warning`` or ``ok``.
+        status: ``failed``, with which the command exits with 1, ``warning`` or ``ok``.
         detail: Description of the result.
-        remedy: Remedy; empty if none is needed.
+        remedy: Remedy; empty if none is needed or known.
     """
 
     name: str

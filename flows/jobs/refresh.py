@@ -1,4 +1,4 @@
-"""The nightly job: extract new records, then train."""
+"""The nightly job: extract the missing embeddings, then train."""
 
 from datetime import datetime
 

@@ -134,8 +134,10 @@ def test_growth_fills_a_gap_in_the_record_ids(tmp_path: Path, monkeypatch: pytes
         assert store.record_id.tolist() == list(range(10))
 
 
-def test_locate_accepts_file_urls_and_rejects_unknown_schemes(tmp_path: Path):
+def test_locate_accepts_local_file_urls_and_rejects_unknown_schemes(tmp_path: Path):
     assert str(locate(f"file://{tmp_path}/a%20b")) == f"{tmp_path}/a b"
+    with pytest.raises(StoreError, match="file://data/x: not a valid store URL"):
+        locate("file://data/x")
     with pytest.raises(StoreError, match="gopher://x: not a valid store URL"):
         locate("gopher://x")
     assert check_url(tmp_path / "a@b?") == ""
