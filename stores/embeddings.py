@@ -122,8 +122,8 @@ class EmbeddingStore:
 
     def rows_by_id(self, record_id: RecordIds) -> Int[np.ndarray, " record"]:
         """Return the row of each record, or -1 if the store has no row for it."""
-        # A data set's records are usually in the order of the rows. In this case, avoid sorting: for
-        # 10 million ids, it takes seconds, and memory for as long as the store is open.
+        # Records are usually in the order of the rows. In this case, avoid sorting: for 10 million
+        # ids, it takes seconds, and memory for as long as the store is open.
         if np.array_equal(self.record_id[: len(record_id)], record_id):
             return np.arange(len(record_id))
         order, sorted_ids = self._sorted_ids
