@@ -37,8 +37,8 @@ def parse_strings(column: pd.Series) -> pd.Series:
 
     Returns:
         Strings (dtype ``string``) without surrounding spaces; `pd.NA` for missing and empty values.
-        Floats that are whole numbers have no decimal point (1.0 becomes `1`, but text is not
-        changed), and `true` and `false` are in lower case.
+        Floats without a fraction become integers (1.0 becomes `1`, but the text `1.0` is kept), and
+        `true` and `false` are in lower case.
     """
     codes, distinct = pd.factorize(column)
     strings = pd.Series([*map(_to_string, distinct), None], dtype="string")

@@ -33,8 +33,8 @@ class RecordLabels:
 
     Attributes:
         table: One row per record in the order of the data set, indexed by `record_id`. The columns
-            are those of `LABEL_COLUMNS`, a column of reasons for each label, and extra columns
-            (float64 or strings).
+            are the available `LABEL_COLUMNS`, a column of reasons for each label in `REASONS`, and
+            extra columns (float64 or strings).
         missing_tables: For each label without a column, the table that is missing, or
             `OWN_TABLES`.
         criterion: Criterion for abnormal potassium; None if there is no lab table.

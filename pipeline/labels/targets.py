@@ -204,7 +204,7 @@ def _fit_labels(task: Task, known: pd.Series, records: int) -> tuple[str, ...]:
 
 
 def _fit_classes(task: Task, known: pd.Series) -> tuple[str, ...]:
-    """Return the classes of a binary task, or those by decreasing frequency, `other_class` last."""
+    """Return the classes; if not binary, by decreasing frequency with `other_class` last."""
     if task.kind == "binary":
         return task.classes
     # Ties are broken by name, so that the result does not depend on the order of the records.

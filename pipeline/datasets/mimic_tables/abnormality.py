@@ -63,7 +63,7 @@ def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
         rules: Rules with the thresholds; values equal to a limit are normal.
 
     Returns:
-        The expression; NULL for an unknown flag (``"flag"``) or a missing value (other criteria).
+        The expression; it is NULL for an unknown flag or, for other criteria, a missing value.
     """
     if criterion == "flag":
         return is_flagged()

@@ -98,7 +98,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def register_records(connection: Connection, records: pd.DataFrame) -> None:
-    """Make the record list the table `records`, and set the memory limit and threads of joins.
+    """Register the record list as table `records`, and set the memory limit and threads of joins.
 
     Args:
         connection: Result of `open_engine`.
