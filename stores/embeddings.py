@@ -49,7 +49,7 @@ class EmbeddingStore:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """JSON values that define the store: expert, weights, preprocessing, data set, dtype."""
+        """JSON values that define the store, such as data set, expert, weights and dtype."""
         provenance = self.group.attrs["provenance"]
         assert isinstance(provenance, dict)
         return provenance

@@ -30,7 +30,7 @@ from stores.opening import open_store
 STALE_SECONDS = 3600.0
 """Age above which a partial file is garbage; writing one takes seconds."""
 STORE_NAMES = {"zarr.json", *ARRAYS, NAME, UNIT}
-"""Names that a store's folder may contain. A folder with other names is never removed."""
+"""Names in a store's folder. If it contains other files or folders, it is never removed."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Store roots in a directory, local or on a network file system.
 
-No file locks are used. A lease holder writes each value to its own staging folder, then renames it
-into place. A process that takes over the lease removes the previous holder's staging folder, so
-later renames by the previous holder fail.
+No file locks are used. A lease holder writes each value of its store to its staging folder, then
+renames it into place. A process that takes over the lease removes the previous holder's staging
+folder, so later renames by the previous holder fail.
 """
 
 import errno
