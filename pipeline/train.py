@@ -218,7 +218,7 @@ def _count_threads(
         settings: Settings of the run.
         device: Torch device.
         cache: Stores of the experts.
-        records: Number of records of all repeats together.
+        records: Number of distinct records of all repeats together.
         sizes: Number of records of the largest repeat, and its product with each label fraction.
 
     Returns:
@@ -293,7 +293,7 @@ def _note_unknown_classes(cohorts: Sequence[Cohort], inputs: Inputs) -> list[str
         if excluded:
             notes.append(
                 f"{task.title}: excluded {excluded} test records of classes that no training "
-                "patient has."
+                "patient has, counted over all repeats."
             )
     return notes
 

@@ -162,7 +162,8 @@ def resolve_request(
     for expert in (*loaded, LeadsSample()):
         document = provenance(expert.spec, source.namespace, options.dtype, decoding_of(source))
         location = store_location(root, document)
-        targets.setdefault(location, StoreTarget(expert, location))
+        # Move an expert that is given twice to the end, because the leads must come last.
+        targets[location] = targets.pop(location, StoreTarget(expert, location))
     return ExtractionRequest(
         dataset=source,
         targets=tuple(targets.values()),

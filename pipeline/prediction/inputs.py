@@ -49,7 +49,7 @@ class EcgSource(Protocol):
         """Recommended number of records to read concurrently."""
 
     def read(self, position: int) -> DecodedEcg:
-        """Read the record at a position; raises UnreadableRecord if it cannot be used."""
+        """Read the record at a position; raise UnreadableRecord if it cannot be used."""
 
 
 @dataclass(frozen=True)

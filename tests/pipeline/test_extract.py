@@ -20,6 +20,7 @@ from forked import fork_context
 
 from enecg.errors import UserError
 from enecg.experts import Expert, ExpertSpec, Preprocessing
+from enecg.leads import LeadsSample
 from pipeline.datasets.base import LABEL_COLUMNS, RecordIndex
 from pipeline.datasets.selection import read_record_ids
 from pipeline.extract import extract
@@ -617,6 +618,11 @@ def test_expert_named_twice_is_extracted_once(tmp_path: Path):
     assert [target.expert.spec.name for target in twice.targets] == ["dlinear", "leads"]
     with plan(ConstantDataset(range(20)), tmp_path, MeanExpert(), MeanExpert()) as planned:
         assert [store.name for store in planned.stores] == ["mean", "leads"]
+
+
+def test_leads_come_last_even_if_they_are_requested_first(tmp_path: Path):
+    request = resolve(ConstantDataset(range(3)), tmp_path, LeadsSample(), MeanExpert())
+    assert [target.expert.spec.name for target in request.targets] == ["mean", "leads"]
 
 
 def lease_threads() -> list[str]:
