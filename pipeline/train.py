@@ -163,6 +163,7 @@ def train(
         )
         log.write(f"Read the embeddings of {len(record_id):,} records.")
         bases = None if base is None else load_hidden_layers(base, device)
+        # Records of the largest repeat, with all of its patients and with each fraction of them.
         longest = max(len(cohort.record_id) for cohort in cohorts)
         sizes = [max(1, int(longest * fraction)) for fraction in (1.0, *fractions)]
         threads = _count_threads(settings, device, inputs.cache, len(record_id), sizes)
@@ -212,18 +213,7 @@ def train(
 def _count_threads(
     settings: TrainSettings, device: str, cache: Cache, records: int, sizes: Sequence[int]
 ) -> int:
-    """Return the maximum number of threads in which heads are trained; see `run_repeats`.
-
-    Args:
-        settings: Settings of the run.
-        device: Torch device.
-        cache: Stores of the experts.
-        records: Number of distinct records of all repeats together.
-        sizes: Number of records of the largest repeat, and its product with each label fraction.
-
-    Returns:
-        The number, at least 1.
-    """
+    """Return the maximum number of threads in which heads are trained; see `run_repeats`."""
     if device != "cpu":
         return 1
     # Fewer features or records may need more memory, since large embeddings are not encoded.
