@@ -131,6 +131,7 @@ def make_run(
         "notes": ["The data set has no labels for potassium."],
         "experts": list(EXPERTS),
         "records": 1200,
+        "repeat_records": [800] * repeats,
         "patients": 600,
         "records_left_out": 3,
         "seconds": 20.0,

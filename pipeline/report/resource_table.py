@@ -31,7 +31,6 @@ def resource_table(run: RunResults, paper: Mapping[str, str]) -> Table:
     """
     config = run.config
     rows = [_build_store_row(run, store) for store in config["stores"]]
-    records, seconds = config["records"], config["seconds"]
     peak = config["peak_memory_bytes"]
     memory = f"{peak['process'] / 1e9:.2f} GB" + (
         f", {peak['gpu'] / 1e9:.2f} GB on the GPU" if "gpu" in peak else ""
@@ -39,7 +38,9 @@ def resource_table(run: RunResults, paper: Mapping[str, str]) -> Table:
     rows.append(
         (
             f"training on {config['device']}",
-            f"{records * len(config['seeds']) / seconds:,.0f}",
+            f"{sum(config['repeat_records']) / config['seconds']:,.0f}"
+            if config.get("repeat_records")
+            else NOT_RECORDED,
             "",
             memory,
             format_parameters(run, ENSEMBLE),
@@ -90,8 +91,8 @@ def _build_notes(run: RunResults) -> tuple[str, ...]:
         "all extractions with a run record.",
         f"Training: {config['seconds']:,.0f} s for {len(config['seeds'])} repeats of "
         f"{len(run.tasks)} tasks with {len(run.weights)} experts, including evaluation. ECGs/s: "
-        f"number of available ECGs ({config['records']:,}; a repeat may use fewer) times number of "
-        "repeats, divided by this time. Peak memory: of the whole process since its start.",
+        "number of ECGs in the cohorts of all repeats, divided by this time. Peak memory: of the "
+        "whole process since its start.",
         "Not recorded: peak memory of extractions.",
         "Parameters: heads and gate only, without the frozen experts.",
         "Paper: training for the RR interval with the experts on the GPU (figure 3 of the paper).",

@@ -67,6 +67,7 @@ class Config(_Strict):
     peak_memory_bytes: _Memory
     stores: list[_Store]
     versions: dict[str, str]
+    repeat_records: list[int] = []
     random_baselines: list[_RandomBaseline] = []
 
 

@@ -127,6 +127,7 @@ def write_run(
         "notes": list(inputs.notes),
         "experts": list(inputs.cache.experts),
         "records": len(inputs.record_id),
+        "repeat_records": [len(repeat.cohort.record_id) for repeat in repeats],
         "patients": int(inputs.labels["patient_id"].nunique()),
         "records_left_out": inputs.skipped,
         "seconds": round(seconds, 2),

@@ -197,6 +197,17 @@ def test_no_patient_is_in_two_parts_of_a_repeat(results: Results, dataset: Path)
         assert [round(len(part) / 30, 1) for part in parts] == [0.7, 0.2, 0.1]
 
 
+def test_rate_of_training_counts_the_records_of_the_cohorts(
+    dataset: Path, store: Path, tmp_path: Path
+):
+    run(dataset, store, tmp_path / "run", repeats=2, tasks=("age",), patients=20)
+    few = runs.read_results(tmp_path / "run")
+    repeats = json.loads((few.folder / "cohorts.json").read_text())
+    used = [sum(len(repeat[part]) for part in ("train", "validation", "test")) for repeat in repeats]
+    assert few.config["repeat_records"] == used
+    assert max(used) < few.config["records"]
+
+
 def test_saved_predictions_have_the_truth_of_their_record(results: Results, dataset: Path):
     rr = read_predictions(results, "rr_interval")
     measured = pd.read_csv(dataset / "machine_measurements.csv").set_index("study_id")
