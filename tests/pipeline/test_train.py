@@ -202,8 +202,9 @@ def test_rate_of_training_counts_the_records_of_the_cohorts(
 ):
     run(dataset, store, tmp_path / "run", repeats=2, tasks=("age",), patients=20)
     few = runs.read_results(tmp_path / "run")
-    repeats = json.loads((few.folder / "cohorts.json").read_text())
-    used = [sum(len(repeat[part]) for part in ("train", "validation", "test")) for repeat in repeats]
+    parts = ("train", "validation", "test")
+    cohorts = json.loads((few.folder / "cohorts.json").read_text())
+    used = [sum(len(cohort[part]) for part in parts) for cohort in cohorts]
     assert few.config["repeat_records"] == used
     assert max(used) < few.config["records"]
 
