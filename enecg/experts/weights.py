@@ -136,7 +136,7 @@ def find_weights(
 
     Raises:
         UserError: The value is malformed, no weights are published, or the file does not exist or
-            cannot be downloaded.
+            cannot be read or downloaded.
     """
     if choice == "random" or choice.startswith("random:"):
         seed = choice.removeprefix("random").removeprefix(":")
@@ -171,13 +171,20 @@ def find_weights(
         file = HubFile(found["repository"], found["file"], found["revision"], companions)
         return Weights(path=download_weights(expert, file, local_only=not fetch))
     path = Path(choice).expanduser()
-    if path.is_dir() and published is not None:
-        path /= published.file
-    if not path.is_file():
+    try:
+        if path.is_dir() and published is not None:
+            path /= published.file
+        if not path.is_file():
+            raise UserError(
+                f"Weights {choice!r} for {expert} do not exist: {path} is not a file; use "
+                "published, hub:REPO@REVISION/FILE, random:SEED or the path of a checkpoint."
+            )
+        path.open("rb").close()
+    except OSError as error:
         raise UserError(
-            f"Weights {choice!r} for {expert} do not exist: {path} is not a file; use published, "
-            "hub:REPO@REVISION/FILE, random:SEED or the path of a checkpoint."
-        )
+            f"Weights {choice!r} for {expert}: {path} cannot be read ({error.strerror}); change "
+            "the permissions of the file and its folders, or use the path of another checkpoint."
+        ) from error
     return Weights(path=path)
 
 

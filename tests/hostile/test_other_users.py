@@ -14,6 +14,7 @@ import pytest
 from conformance.store_tests import random_rows, whole_status, writable_store
 
 from enecg.errors import UserError
+from enecg.experts.weights import find_weights
 from flows.cli import enecg
 from flows.run_app import run_app
 from pipeline.datasets.label_rules import LabelRules
@@ -44,6 +45,13 @@ def run_as(user: int, group: int, function: Callable[[], None]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def make_searchable(path: Path) -> None:
+    """Let all users open files in a folder."""
+    for folder in (path, *path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the user"
 )
@@ -53,9 +61,7 @@ def test_users_of_one_group_write_to_one_store(tmp_path: Path, monkeypatch: pyte
     root.mkdir()
     os.chown(root, 0, NOBODY)
     root.chmod(0o2775)
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
+    make_searchable(tmp_path)
 
     def write(shard: int) -> None:
         os.umask(0o002)
@@ -100,9 +106,7 @@ def test_unreadable_files_of_a_user_do_not_stop_the_commands_of_others(
         with writable_store(root, dataset=dataset) as store:
             store.write_shard(0, random_rows(0), whole_status())
             write_run(store, {})
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
+    make_searchable(tmp_path)
     identity = next((root / "ludb/1.0.1/dlinear").iterdir()).name
     (root / HIDDEN[location].format(identity=identity)).chmod(0)
     # Run the commands once to import their modules, which the other user may be unable to read.
@@ -117,6 +121,25 @@ def test_unreadable_files_of_a_user_do_not_stop_the_commands_of_others(
             assert "other/1" in out.getvalue()
         assert run_app(enecg(), ["store", "gc", str(root)]) == 0
         assert run_app(enecg(), ["store", "gc", str(root), "--remove"]) == 0
+
+    run_as(NOBODY, NOBODY, use)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the user"
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("hidden", ["weights", "weights/dlinear.pth"])
+def test_unreadable_weights_are_a_user_error(hidden: str, tmp_path: Path):
+    path = tmp_path / "weights" / "dlinear.pth"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    make_searchable(path.parent)
+    (tmp_path / hidden).chmod(0)
+
+    def use() -> None:
+        with pytest.raises(UserError, match=r"dlinear\.pth cannot be read \(Permission denied\)"):
+            find_weights("dlinear", str(path), None)
 
     run_as(NOBODY, NOBODY, use)
 
