@@ -131,7 +131,7 @@ def check_signals(
         Counts and examples per finding.
 
     Raises:
-        UserError: The CSV file cannot be created.
+        UserError: The CSV file cannot be written.
     """
     report = SignalReport()
     index, digests = dataset.index(), DigestTable(len(rows))
@@ -194,22 +194,33 @@ def _csv_writer(out: Path | None) -> Iterator[Callable[[CheckedRecord], None]]:
     if out is None:
         yield lambda record: None
         return
-    try:
+    with _convert_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         file = out.open("w", newline="", encoding="utf-8")
+    table = csv.writer(file)
+
+    def write(record: CheckedRecord) -> None:
+        findings = "; ".join(map(str, record.findings))
+        missing = "" if np.isnan(record.missing_share) else f"{record.missing_share:.4g}"
+        detail = " ".join(finding.detail for finding in record.findings)
+        fields = (record.record_id, record.patient_id, findings, missing, detail)
+        with _convert_errors(out):
+            table.writerow([csv_cell(str(field)) for field in fields])
+
+    try:
+        table.writerow(COLUMNS)
+        yield write
+    finally:
+        with _convert_errors(out):
+            file.close()
+
+
+@contextmanager
+def _convert_errors(out: Path) -> Iterator[None]:
+    """Raise OSError as a UserError that names the file `out`."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"{out} cannot be written ({error.strerror}); choose another --out."
         ) from error
-    with file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-
-        def write(record: CheckedRecord) -> None:
-            findings = "; ".join(map(str, record.findings))
-            missing = "" if np.isnan(record.missing_share) else f"{record.missing_share:.4g}"
-            detail = " ".join(finding.detail for finding in record.findings)
-            fields = (record.record_id, record.patient_id, findings, missing, detail)
-            table.writerow([csv_cell(str(field)) for field in fields])
-
-        yield write

@@ -11,6 +11,7 @@ import pytest
 from wfdb_files import FILE_ORDER, WfdbRecord, random_walk
 
 from enecg.ecg_format import LEADS
+from enecg.errors import UserError
 from pipeline.check import COLUMNS, SignalReport, check_signals
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.datasets.wfdb_directory import WfdbDirectory
@@ -162,6 +163,14 @@ def test_counts_equal_the_defects_of_the_synthetic_data_set(synthetic_dir: Path,
     assert table_rows == sorted(table_rows), "the table is not in the order of the index"
     flat_only = check_signals(dataset, rows, only=("flat_lead",))
     assert flat_only.selected == len(unreadable["flat_lead"]) < flat_only.flagged
+
+
+def test_full_disk_is_a_user_error(synthetic_dir: Path):
+    dataset, full = MimicIvEcg(synthetic_dir), Path("/dev/full")
+    if not full.exists():
+        pytest.skip("/dev/full is missing")
+    with pytest.raises(UserError, match=r"^/dev/full cannot be written \(No space left .*--out\.$"):
+        check_signals(dataset, np.arange(len(dataset.index())), threads=3, out=full)
 
 
 def write_lab(directory: Path, **records: np.ndarray | WfdbRecord) -> WfdbDirectory:
