@@ -22,6 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingContextError
 from prefect.runtime import flow_run
 
+from enecg.errors import UserError
 from flows.artifact_keys import artifact_key
 from flows.failed_records import FOLDER, FailedRecord, write_failed
 from flows.job import Artifact, use_job
@@ -102,15 +103,19 @@ class PrefectJob:
         """Create a table artifact of the first `MAX_ROWS` records.
 
         If pages are served, also write a CSV file of all records to the served folder, and create a
-        link artifact.
+        link artifact. If the file cannot be written, log the reason and the remedy.
         """
         key = artifact_key("failed-records", artifact.subject)
         shown = min(len(records), MAX_ROWS)
         description = f"{artifact.description}: {shown:,} of {len(records):,} failed rows."
         if folder := served_folder(os.environ):
             file = folder / FOLDER / f"{key}.csv"
-            write_failed(records, file)
-            self._link(f"{key}-file", artifact.description, file)
+            try:
+                write_failed(records, file)
+            except UserError as error:
+                self.log(f"Warning: {error}")
+            else:
+                self._link(f"{key}-file", artifact.description, file)
         create_table_artifact(
             key=key,
             table=[

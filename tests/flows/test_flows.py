@@ -88,6 +88,22 @@ def test_failed_records_are_published_as_a_table_and_a_linked_file(
     ]
 
 
+def test_unwritable_folder_of_pages_does_not_fail_an_extraction(
+    parameters: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ENECG_PAGES_ROOT", str(tmp_path / "file"))
+    monkeypatch.setenv("ENECG_PAGES_URL", "http://lab:8080")
+    monkeypatch.setattr("flows.prefect_job.MAX_ROWS", 1)
+    extract(**parameters)
+    warning = "cannot be written (Not a directory); check the folder of ENECG_PAGES_ROOT."
+    assert warning in caplog.text
+    assert len(json.loads(newest_artifact("failed-records"))) == 1
+
+
 def log_in_a_thread(*, dataset: str) -> tuple[str, ...]:
     """Log a line from a thread that Prefect did not start, as the wait for a lease does."""
     with ThreadPoolExecutor() as threads:
