@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.evaluation.differences import Difference, compute_differences
-from pipeline.evaluation.predictions import ENSEMBLE, TaskPredictions
+from pipeline.evaluation.predictions import TaskPredictions
 from pipeline.runs.results import RunResults
 from pipeline.runs.run_details import read_details
+
+_REFERENCE = "reference run"
+"""Name of EnECG of the reference run among the methods that are compared."""
 
 
 def compare_predictions(run: RunResults, reference: RunResults) -> tuple[Difference, ...]:
@@ -22,12 +25,11 @@ def compare_predictions(run: RunResults, reference: RunResults) -> tuple[Differe
 
     Returns:
         The differences of the common tasks, with the name of the folder of `reference` as their
-        `reference`. Empty if the runs have different numbers of repeats, or that name is ``EnECG``.
+        `reference`. Empty if the runs have different numbers of repeats.
 
     Raises:
         UserError: A file of a run is missing or damaged.
     """
-    name = reference.folder.name
     details, reference_details = read_details(run), read_details(reference)
     repeats = len(details.targets)
     if repeats != len(reference_details.targets):
@@ -41,9 +43,9 @@ def compare_predictions(run: RunResults, reference: RunResults) -> tuple[Differe
         if all(_is_same_test(*pair) for pair in pairs):
             tasks.append(task)
             for prediction, other in pairs:
-                predictions += [prediction, replace(other, method=name)]
-    choices = {name: {task: [name] * repeats for task in tasks}}
-    return compute_differences(predictions, choices) if tasks and name != ENSEMBLE else ()
+                predictions += [prediction, replace(other, method=_REFERENCE)]
+    choices = {reference.folder.name: {task: [_REFERENCE] * repeats for task in tasks}}
+    return compute_differences(predictions, choices)
 
 
 def _is_same_test(first: TaskPredictions, second: TaskPredictions) -> bool:

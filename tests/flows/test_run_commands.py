@@ -1,5 +1,6 @@
 """The commands `enecg table` and `enecg runs`."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,10 @@ def test_compare_writes_a_page_with_paired_differences(drawn: Path, tmp_path: Pa
     assert "<td>+0.000\n[+0.000, +0.000]</td><td>–</td>" in page
     assert "other: no paired differences, because its seeds or patients differ from" in page
     assert 'aria-label="Age: scores"' in page
+
+
+def test_compare_accepts_a_folder_with_the_name_of_a_method(drawn: Path, tmp_path: Path, run_enecg):
+    out, first = tmp_path / "comparison.html", tmp_path / "EnECG"
+    shutil.copytree(drawn / "a", first)
+    assert run_enecg("runs", "compare", first, drawn / "b", "--out", out).code == 0
+    assert "<td>+0.000\n[+0.000, +0.000]</td>" in out.read_text()
