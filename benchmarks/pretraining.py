@@ -15,13 +15,13 @@ from dataclasses import replace
 from pipeline.evaluation.differences import compute_differences
 from pipeline.evaluation.predictions import ENSEMBLE
 from pipeline.evaluation.scores import compute_scores
-from pipeline.training.cache import Cache
 from pipeline.training.features import read_features
 from pipeline.training.inputs import prepare_inputs
 from pipeline.training.pretraining_patients import ListPaths, check_cohorts, find_pretrained
 from pipeline.training.repeat import run_repeats
 from pipeline.training.settings import TrainSettings
 from pipeline.training.splits import make_splits
+from pipeline.training.store_selection import Cache
 from pipeline.training.torch_state import single_thread
 
 RANDOM = "random:0"

@@ -36,7 +36,6 @@ from enecg.leads import LeadsSample
 from enecg.lora import with_lora
 from enecg.tasks import TASKS
 from pipeline.datasets.base import RecordIndex
-from pipeline.training.cache import Cache
 from pipeline.training.cohorts import draw_cohort
 from pipeline.training.features import read_features
 from pipeline.training.fit_heads import fit_heads
@@ -44,6 +43,7 @@ from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import label_repeat
 from pipeline.training.repeat import run_repeats
 from pipeline.training.settings import FitSettings
+from pipeline.training.store_selection import Cache
 from stores.creation import open_for_writing
 from stores.opening import open_store
 

@@ -113,7 +113,7 @@ def check_training(
     from pipeline.runs.base_run import open_base
     from pipeline.runs.output_folder import check_output
     from pipeline.training.baseline_stores import BaselineRequest, open_baselines, parse_baselines
-    from pipeline.training.cache import open_cache
+    from pipeline.training.store_selection import open_cache
 
     check_tasks(tasks, own_tasks, labels)
     check_output(out)
@@ -155,7 +155,7 @@ def check_sweep(
     """Check the search space, the tasks, the data set, and that stores exist for every pooling."""
     from pipeline.datasets.registry import open_dataset
     from pipeline.extraction.request import StoreSelection
-    from pipeline.training.cache import open_cache
+    from pipeline.training.store_selection import open_cache
     from pipeline.training.sweep_space import check_space
 
     check_space(search_space(poolings=poolings, **parameters))

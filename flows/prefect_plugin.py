@@ -43,7 +43,7 @@ def setup_environment(*, ctx: HookContext) -> None:
         # `enecg` still works.
         from prefect.cli._app import _app
 
-        _app.command("flows.prefect_command:app", name="run", help="Run a flow of EnECG.")
+        _app.command("flows.prefect_run:app", name="run", help="Run a flow of EnECG.")
     except Exception as error:
         ctx.logger_factory("enecg").debug("Could not register `prefect run`: %r", error)
 

@@ -31,9 +31,9 @@ from pipeline.runs.results import RESULTS
 from pipeline.runs.results_document import results_document
 from pipeline.runs.saved_run import SavedRun
 from pipeline.runs.unseen_patients import describe_patients, find_unseen, note_changed_index
-from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import find_complete, read_features
 from pipeline.training.pretraining_patients import ListPaths, check_unseen, find_pretrained
+from pipeline.training.store_selection import open_by_provenance
 from pipeline.training.torch_state import single_thread
 from pipeline.waveforms.options import DecodeOptions
 

@@ -22,7 +22,6 @@ from pipeline.runs.base_run import adopt_settings, load_cohorts, load_hidden_lay
 from pipeline.runs.output_folder import check_output, replace_output
 from pipeline.runs.run_log import RunLog
 from pipeline.runs.write_run import write_run
-from pipeline.training.cache import Cache
 from pipeline.training.cohorts import Cohort
 from pipeline.training.domain import fit_domains
 from pipeline.training.features import read_features
@@ -43,6 +42,7 @@ from pipeline.training.rare_labels import note_rare_labels
 from pipeline.training.repeat import LogFit, Repeat, choose_references, run_repeats
 from pipeline.training.settings import TrainSettings
 from pipeline.training.splits import Splits, make_splits
+from pipeline.training.store_selection import Cache
 from pipeline.training.torch_state import single_thread
 
 Progress = Callable[[int, int], None]

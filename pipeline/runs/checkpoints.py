@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from enecg.gate import Gate
 from enecg.heads import TaskHeads
 from enecg.lora import HIDDEN_LAYERS, LoraLinear, with_lora
-from enecg.one_expert import OneExpert
+from enecg.single_expert_gate import SingleExpertGate
 from pipeline.runs.run_documents import read_document
 
 BASE = "base.safetensors"
@@ -128,13 +128,13 @@ def load_hidden_layer(folder: Path) -> nn.Linear:
 
 
 def save_gate(gate: nn.Module, folder: Path) -> None:
-    """Save a gate; `OneExpert` has no parameters and is not saved.
+    """Save a gate; `SingleExpertGate` has no parameters and is not saved.
 
     Args:
         gate: The gate.
         folder: New folder; must not exist.
     """
-    if isinstance(gate, OneExpert):
+    if isinstance(gate, SingleExpertGate):
         return
     folder.mkdir(parents=True)
     if _lora_layers(gate):

@@ -22,10 +22,10 @@ from pipeline.evaluation.thresholds import Threshold, decide
 from pipeline.extraction.request import resolve_device
 from pipeline.labels.targets import Targets
 from pipeline.runs.saved_run import SavedRun
-from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import Features, read_features
 from pipeline.training.head_outputs import predict_heads
 from pipeline.training.stack_data import PREDICTION_BATCH_SIZE
+from pipeline.training.store_selection import open_by_provenance
 from stores.record_ids import RecordIds
 
 Outputs = dict[str, dict[str, Float[Tensor, "record output"]]]

@@ -14,7 +14,7 @@ from torch import nn
 from enecg.errors import UserError
 from enecg.gate import Mixture
 from enecg.heads import TaskHeads
-from enecg.one_expert import OneExpert
+from enecg.single_expert_gate import SingleExpertGate
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.labels.targets import Targets
 from pipeline.runs.calibration import VALIDATION, read_validation
@@ -184,12 +184,12 @@ class SavedRun:
             return load_domains(self._repeat_folder(repeat) / DOMAIN, self.experts)
 
     def gate(self, repeat: int) -> nn.Module:
-        """Load the gate on the CPU: a `Gate` in evaluation mode, or `OneExpert`."""
+        """Load the gate on the CPU: a `Gate` in evaluation mode, or `SingleExpertGate`."""
         folder = self._repeat_folder(repeat) / "gate"
         with self._translate_errors():
             tasks = list(self._targets_file(repeat)["targets"])
             if len(self.experts) == 1 and not folder.exists():
-                return OneExpert(tasks)
+                return SingleExpertGate(tasks)
             gate: nn.Module = load_gate(
                 folder,
                 tasks,

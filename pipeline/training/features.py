@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from enecg.errors import UserError
-from pipeline.training.cache import Cache
+from pipeline.training.store_selection import Cache
 from stores.embeddings import EmbeddingStore
 from stores.errors import StoreError
 from stores.record_ids import RecordIds

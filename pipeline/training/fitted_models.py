@@ -13,10 +13,10 @@ class FittedModel:
     """A trained module.
 
     Attributes:
-        module: The module; in evaluation mode, except for an `OneExpert`, which is not trained.
+        module: The module; in evaluation mode, except for a `SingleExpertGate`, which is constant.
         validation_loss: Validation loss of each task after every epoch. Element 0 is the loss
             before training; losses after the task has stopped are NaN. With ``linear``, the only
-            element is the loss of the ridge regression. Empty for `OneExpert`.
+            element is the loss of the ridge regression. Empty for `SingleExpertGate`.
         trainable: Number of trainable parameters.
         total: Number of all parameters.
     """

@@ -21,15 +21,15 @@ from pipeline.training.baseline_stores import (
     open_baselines,
     parse_baselines,
 )
-from pipeline.training.cache import (
+from pipeline.training.features import find_complete
+from pipeline.training.settings import TrainSettings
+from pipeline.training.store_selection import (
     EXTRACT_OBJECTS,
     Cache,
     open_by_provenance,
     open_cache,
     open_experts,
 )
-from pipeline.training.features import find_complete
-from pipeline.training.settings import TrainSettings
 from stores.embeddings import EmbeddingStore
 from stores.record_ids import RecordIds
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from enecg.gate import Mixture, mix
-from enecg.one_expert import OneExpert
+from enecg.single_expert_gate import SingleExpertGate
 from pipeline.training.fit_gates import fit_gates
 from pipeline.training.fitted_models import FittedHeads, FittedModel
 from pipeline.training.labeled_repeat import LabeledRepeat
@@ -30,10 +30,10 @@ def fit_mixtures(
         settings: Hyperparameters.
 
     Returns:
-        The gate of each repeat. With one expert, `OneExpert` without losses.
+        The gate of each repeat. With one expert, `SingleExpertGate` without losses.
     """
     if len(heads[0]) == 1:
-        return [FittedModel(OneExpert(list(repeat.targets)), {}, 0, 0) for repeat in repeats]
+        return [FittedModel(SingleExpertGate(list(repeat.targets)), {}, 0, 0) for repeat in repeats]
     return fit_gates(leads, repeats, [stack_outputs(fits) for fits in heads], settings)
 
 

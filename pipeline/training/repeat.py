@@ -54,7 +54,7 @@ class Repeat:
         cohort: The repeat's records.
         targets: Fitted targets, by task.
         heads: Heads, by expert.
-        gate: The gate; `OneExpert` without losses if there is only one expert.
+        gate: The gate; `SingleExpertGate` without losses if there is only one expert.
         thresholds: Decision thresholds of binary and multilabel tasks, by method and task.
         gate_weights: Weights of the experts for each test record, by task. The second axis has
             length 1 if all outputs of a task share the weights.

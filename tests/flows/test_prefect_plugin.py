@@ -32,7 +32,7 @@ def test_prefect_run_is_available_in_any_folder_after_enabling_plugins(run_execu
 @pytest.mark.parametrize(
     ("file", "arguments", "output"),
     [
-        ("prefect_command.py", ["config", "view"], "PREFECT_PROFILE="),
+        ("prefect_run.py", ["config", "view"], "PREFECT_PROFILE="),
         pytest.param("prefect_plugin.py", ["version"], "Version:", marks=pytest.mark.slow),
         ("environment.py", ["version"], "Version:"),
     ],
@@ -46,7 +46,7 @@ def test_other_prefect_commands_work_if_the_plugin_is_broken(
     done = run_executable("prefect", *arguments, PYTHONPATH=str(copy.parent), **ENABLED)
     assert done.returncode == 0, done.stderr
     assert output in done.stdout
-    assert ("broken on purpose" in done.stderr) == (file != "prefect_command.py")
+    assert ("broken on purpose" in done.stderr) == (file != "prefect_run.py")
 
 
 def test_other_prefect_commands_import_only_the_plugin(run_executable):

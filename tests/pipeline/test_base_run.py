@@ -17,8 +17,8 @@ from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.runs.predictor import load_predictor
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results
-from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import read_features
+from pipeline.training.store_selection import open_by_provenance
 
 SHARED = replace(QUICK, adaptation="shared-lora")
 

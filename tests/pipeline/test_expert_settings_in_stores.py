@@ -11,7 +11,7 @@ from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.recompute import recompute
 from pipeline.extraction.request import StoreSelection
-from pipeline.training.cache import open_cache
+from pipeline.training.store_selection import open_cache
 from stores.opening import open_store
 
 OTHER = ("dlinear.moving_avg=51",)

@@ -21,9 +21,9 @@ from pipeline.runs.predictor import load_predictor, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.synthetic.synthesize import synthesize
 from pipeline.train import Results
-from pipeline.training.cache import open_by_provenance
 from pipeline.training.features import Features, read_features
 from pipeline.training.settings import FitSettings
+from pipeline.training.store_selection import open_by_provenance
 from stores.errors import StoreError
 
 OWN = ("heart_rate:regression:bpm", "fast:binary:no", "rhythm group:multiclass", "male:binary")

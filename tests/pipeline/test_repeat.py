@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 from enecg.ensembles import ENSEMBLES
 from enecg.ensembles.base import EnsembleOutput, HeadOutputs
 from enecg.gate import Mixture, mix
-from enecg.one_expert import OneExpert
+from enecg.single_expert_gate import SingleExpertGate
 from enecg.tasks import TASKS
 from pipeline.evaluation.predictions import CONSTANT, ENSEMBLE, RIDGE, WITHOUT, ZERO_SHOT
 from pipeline.evaluation.thresholds import choose_threshold
@@ -169,7 +169,7 @@ def test_one_expert_is_not_combined(inputs: Inputs):
     logged: list[str] = []
     (repeat,) = run_repeats([cohort], inputs, features, QUICK, lambda name, _: logged.append(name))
     assert logged == ["first"]
-    assert isinstance(repeat.gate.module, OneExpert)
+    assert isinstance(repeat.gate.module, SingleExpertGate)
     by_method = {
         (prediction.method, prediction.task.name): prediction for prediction in repeat.predictions
     }

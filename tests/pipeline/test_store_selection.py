@@ -10,7 +10,7 @@ from pipeline.datasets.registry import open_dataset
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.request import StoreSelection
-from pipeline.training.cache import open_cache
+from pipeline.training.store_selection import open_cache
 
 
 @pytest.fixture(scope="module")

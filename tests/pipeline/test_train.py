@@ -33,7 +33,7 @@ from pipeline.runs import results as runs
 from pipeline.runs.predictor import load_predictor, read_run_features
 from pipeline.runs.saved_run import SavedRun
 from pipeline.train import Results, train
-from pipeline.training import cache, matching_stores
+from pipeline.training import matching_stores, store_selection
 from pipeline.training.features import read_features
 from pipeline.training.settings import TrainSettings
 from stores.embeddings import EmbeddingStore
@@ -113,7 +113,7 @@ def test_embeddings_beyond_the_limit_are_read_when_they_are_used(
     results: Results, store: Path, monkeypatch: pytest.MonkeyPatch
 ):
     stores = SavedRun(results.folder).stores
-    opened = cache.open_by_provenance(store, stores[0]["dataset"], stores, "")
+    opened = store_selection.open_by_provenance(store, stores[0]["dataset"], stores, "")
     record_id = opened.leads.record_id[opened.leads.status() == WHOLE]
     eager = read_features(opened, record_id, "cpu")
     read: list[str] = []

@@ -11,7 +11,7 @@ from enecg.experts import load_expert
 from pipeline.extract import extract
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.request import StoreSelection, extract_command, provenance
-from pipeline.training.cache import open_cache
+from pipeline.training.store_selection import open_cache
 
 EPSILON = {"bfloat16": 2**-8, "float16": 2**-11}
 

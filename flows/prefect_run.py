@@ -18,4 +18,4 @@ def run(
     *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
 ) -> None:
     """Run a flow of EnECG in this process, and exit."""
-    sys.exit(run_app(job_app("prefect run", "flows.prefect_commands"), arguments))
+    sys.exit(run_app(job_app("prefect run", "flows.flow_commands"), arguments))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class OneExpert(nn.Module):
+class SingleExpertGate(nn.Module):
     """Replacement for `enecg.gate.Gate` for a run with one expert.
 
     Args:
