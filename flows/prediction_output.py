@@ -7,10 +7,11 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO
 
+from enecg.errors import UserError
 from flows.output import print_text, printable
 from flows.tables import format_table, one_line
 from stores.url import redact
@@ -55,34 +56,52 @@ def open_writer(
 
     Raises:
         UserError: The file cannot be written, or Parquet would be written to a terminal.
-        OSError: Standard output cannot be written.
+        OSError: Standard output cannot be written, or the block raises it.
     """
     # Imported here because `--help` should not wait for torch.
     import pyarrow as pa
 
-    from enecg.errors import UserError
     from pipeline.prediction.rows import make_schema
 
     schema = make_schema(live, tasks, pa.int64() if integer_ids else pa.string())
     if form == "parquet" and out is None and sys.stdout.isatty():
         raise UserError("Parquet is binary; name a file with --out, or redirect standard output.")
-    try:
+    with ExitStack() as stack:
+        file = None
+        if out is not None:
+            file = stack.enter_context(io.BufferedWriter(_OutputFile(out)))
         if form == "parquet":
-            with _parquet(out, schema) as write:
-                yield write
+            yield stack.enter_context(_parquet(file or sys.stdout.buffer, schema))
             return
-        if out is None:
-            with _text(form, print_text, schema, live, tasks, coverage) as write:
-                yield write
-            return
-        with (
-            out.expanduser().open("w", encoding="utf-8") as file,
-            _text(form, _line_writer(file), schema, live, tasks, coverage) as write,
-        ):
-            yield write
+        write_line: Callable[[str], None] = print_text
+        if file is not None:
+            text_file = stack.enter_context(io.TextIOWrapper(file, encoding="utf-8"))
+            write_line = _line_writer(text_file)
+        yield stack.enter_context(_text(form, write_line, schema, live, tasks, coverage))
+
+
+class _OutputFile(io.FileIO):
+    """A new file that raises UserError if it cannot be opened, written or closed."""
+
+    def __init__(self, path: Path) -> None:
+        with _convert_errors(path):
+            super().__init__(path.expanduser(), "w")
+
+    def write(self, data: Any, /) -> int:
+        with _convert_errors(self.name):
+            return super().write(data)
+
+    def close(self) -> None:
+        with _convert_errors(self.name):
+            super().close()
+
+
+@contextmanager
+def _convert_errors(out: object) -> Iterator[None]:
+    """Raise OSError as a UserError that names the file `out`."""
+    try:
+        yield
     except OSError as error:
-        if out is None:
-            raise
         raise UserError(
             f"{out} cannot be written ({error.strerror}); choose another --out."
         ) from error
@@ -96,15 +115,14 @@ def _line_writer(file: TextIO) -> Callable[[str], None]:
 
 
 @contextmanager
-def _parquet(out: Path | None, schema: pa.Schema) -> Iterator[Write]:
+def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from pipeline.prediction.rows import to_row
 
     rows: list[dict[str, Any]] = []
-    target = sys.stdout.buffer if out is None else str(out.expanduser())
-    with pq.ParquetWriter(target, schema) as writer:
+    with pq.ParquetWriter(file, schema) as writer:
 
         def flush() -> None:
             if rows:

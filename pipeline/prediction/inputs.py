@@ -1,5 +1,6 @@
 """ECGs to make predictions for: WFDB records by path, or records of a data set."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,11 @@ def _with_findings(
 def _check_header(record: Path) -> None:
     """Raise UnreadableRecord if there is no header, which may mean that the path is wrong."""
     header, *others = (record.with_name(record.name + suffix) for suffix in _HEADER_SUFFIXES)
-    if any(path.exists() for path in (header, *others)):
+    try:
+        if any(path.exists() for path in (header, *others)):
+            return
+    except OSError:
+        # `read_leads` raises an error with the reason.
         return
     if record.exists():
         detail = f"{record} is not a WFDB record; pass its {HEADER_SUFFIX} file."
@@ -182,7 +187,8 @@ def _check_header(record: Path) -> None:
 
 def _expand(path: Path) -> Iterator[str]:
     """Yield the records of a path."""
-    if not path.is_dir():
+    # In contrast to `Path.is_dir`, this raises no error, such as for a name that is too long.
+    if not os.path.isdir(path):  # noqa: PTH112
         yield str(path.with_suffix("") if path.suffix.lower() in _SUFFIXES else path)
         return
     found = find_records(path)

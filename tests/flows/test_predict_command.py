@@ -1,8 +1,10 @@
 """`enecg predict`: formats, exit codes, standard input and standard error."""
 
 import csv
+import errno
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from conftest import RunCommand
 from quick_runs import TrainedRun
 
+from flows.prediction_output import open_writer
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
+from pipeline.prediction.live_run import load_run
 from pipeline.waveforms.errors import UnreadableRecord
 
 NOT_MEDICAL = "not a medical device"
@@ -147,6 +151,33 @@ def test_user_errors_are_one_line(
         assert message in done.err
     done = run_enecg("predict", "--run", tmp_path, tmp_path)
     assert (done.code, "is not a run folder" in done.err) == (2, True)
+
+
+def test_output_file_is_reported_only_if_it_is_the_reason(
+    run: Path, paths: list[Path], tmp_path: Path, run_enecg: RunCommand
+):
+    arguments = ("predict", "--run", run, *paths, "--format")
+    for form, file, reason in (
+        ("csv", "/dev/full", "No space left on device"),
+        ("parquet", "/dev/full", "No space left on device"),
+        ("table", tmp_path, "Is a directory"),
+    ):
+        done = run_enecg(*arguments, form, "--out", file)
+        message = f"{file} cannot be written ({reason}); choose another --out."
+        assert (done.code, done.err_lines[-1]) == (2, message)
+    live = load_run(run)
+    with (
+        pytest.raises(OSError, match="Input/output error"),
+        open_writer("csv", tmp_path / "out.csv", live, live.tasks, 0.9, integer_ids=True),
+    ):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "0001.dat")
+
+
+@pytest.mark.parametrize("length", [253, 300])
+def test_record_whose_name_is_too_long_is_refused(length: int, run: Path, run_enecg: RunCommand):
+    done = run_enecg("predict", "--run", run, "x" * length)
+    assert done.code == 1
+    assert "cannot be read (File name too long)" in done.err
 
 
 def test_help_states_the_intended_use_and_an_example(run_enecg: RunCommand):
