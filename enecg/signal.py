@@ -67,8 +67,8 @@ def _resampler(time: int, steps: int) -> _Resampler:
 def resample(ecg: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, "*batch steps"]:
     """Resample each series to `steps` samples over the same duration, with an anti-aliasing filter.
 
-    The polyphase filter of `scipy.signal.resample_poly` is applied as matrix products, so that it
-    runs on the tensor's device and is differentiable. Autocast is disabled.
+    The result is that of `scipy.signal.resample_poly` with ``padtype="edge"``, computed by matrix
+    products on the tensor's device, with gradients. Autocast is disabled.
 
     Args:
         ecg: The series, float32.
@@ -112,7 +112,8 @@ def fourier_resample(
         return series
     with torch.autocast(series.device.type, enabled=False):
         spectrum = torch.fft.rfft(series, dim=-1)[..., : steps // 2 + 1]
-        # The highest frequency of the result is the sum of a positive and a negative one.
+        # The coefficient at the highest frequency of the result is the sum of those of the positive
+        # and the negative frequency.
         gain = torch.full((steps // 2 + 1,), steps / time, device=series.device)
         gain[-1] *= 2
         resampled: Tensor = torch.fft.irfft(spectrum * gain, steps, dim=-1)
@@ -128,7 +129,7 @@ def mean_and_scale(
         series: The series.
 
     Returns:
-        The mean, and the square root of the population variance plus `STANDARDIZE_EPSILON`.
+        The mean, and the square root of the sum of population variance and `STANDARDIZE_EPSILON`.
     """
     mean = series.mean(-1, keepdim=True)
     # Several times as fast as `torch.var`.
@@ -137,7 +138,7 @@ def mean_and_scale(
 
 
 def standardize(series: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time"]:
-    """Standardize each series to mean 0 and variance 1 over time."""
+    """Standardize each series to mean 0 and variance 1 over time; see `mean_and_scale`."""
     mean, scale = mean_and_scale(series)
     return (series - mean) / scale
 

@@ -49,6 +49,9 @@ def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
 
     Returns:
         Location of the run record. Sorting run records by name sorts them by time.
+
+    Raises:
+        StoreError: The run record cannot be written.
     """
     now = datetime.now(UTC)
     # Start with the microseconds, so that runs within one second also sort by time.
@@ -60,12 +63,16 @@ def write_run(store: EmbeddingStore, run: Mapping[str, Any]) -> Location:
 
 
 def read_runs(store: EmbeddingStore) -> list[dict[str, Any]]:
-    """Return the valid run records of a store, oldest first."""
+    """Return the valid run records of a store, oldest first; see `iter_runs`."""
     return [*iter_runs(store)][::-1]
 
 
 def iter_runs(store: EmbeddingStore) -> Iterator[dict[str, Any]]:
-    """Yield the valid run records of a store, newest first. They are read lazily."""
+    """Yield the valid run records of a store, newest first, each read when it is requested.
+
+    Raises:
+        StoreError: The run records cannot be listed or read.
+    """
     for _, _, run in _iter_files(store):
         yield run
 
@@ -76,6 +83,9 @@ def copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
     Args:
         source: Store whose run records are copied.
         target: Store to copy them to.
+
+    Raises:
+        StoreError: A run record cannot be listed, read or written.
     """
     with translate_errors(target.location):
         for file, value, _ in _iter_files(source):
@@ -86,7 +96,8 @@ def copy_runs(source: EmbeddingStore, target: EmbeddingStore) -> None:
 def _iter_files(store: EmbeddingStore) -> Iterator[tuple[Location, bytes, dict[str, Any]]]:
     """Yield the files, contents and values of the run records of a store, newest first.
 
-    Links, and run records that are invalid or not readable for this user, are skipped.
+    Links and invalid run records are skipped, and in a directory also those that this user may not
+    read. In an object store, denied access raises StoreError.
     """
     folder = runs_folder(store.location)
     with translate_errors(folder):

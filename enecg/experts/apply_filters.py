@@ -33,7 +33,7 @@ def apply_filters(
     """Filter each lead: notch, band-pass, then subtraction of the running median.
 
     Args:
-        ecg: ECGs at 500 Hz.
+        ecg: ECGs at 500 Hz, float32 or float64.
         filtering: The filters.
 
     Returns:

@@ -24,11 +24,11 @@ class Reconstruction:
         sizes: Sizes of the model that a user may choose, which are the arguments of `make`. Those
             that are also settings of the expert are written into the checkpoint.
         prepare: Converts the input of `Expert.embed` to the input of the model, in which each lead
-            has mean 0 and variance 1.
+            has mean 0 and variance 1: shape (batch, lead, time).
         make: `make(**sizes)` builds the model with weights drawn from torch's global generator.
             Its state dict has the keys of the expert's checkpoints.
-        reconstruct: `reconstruct(model, series)` returns the model's reconstruction of a series
-            with masked samples.
+        reconstruct: `reconstruct(model, series)` returns the model's reconstruction of leads with
+            masked samples; both have the shape (batch, lead, time).
     """
 
     sizes: tuple[ExpertSetting, ...]
@@ -76,7 +76,7 @@ def squared_errors(
         mask: True for masked samples.
 
     Returns:
-        Squared errors; 1 is the mean error of predicting each lead's mean.
+        Squared errors. Their mean is about 1 if the model predicts each lead's mean, which is 0.
     """
     predicted = reconstruction.reconstruct(model, series.masked_fill(mask, 0.0))
     return (predicted - series)[mask].square()

@@ -30,7 +30,7 @@ class DecodedEcg:
     """A decoded ECG.
 
     Attributes:
-        ecg: Ten seconds in mV at 500 Hz.
+        ecg: Ten seconds in mV at 500 Hz, in the order of `enecg.ecg_format.LEADS`.
         findings: Sentences about the quality of the signal.
     """
 
@@ -72,15 +72,16 @@ class WfdbPaths:
         """List the records at paths, without reading them.
 
         Args:
-            paths: Records, with or without ``.hea`` or ``.dat``, or directories. All records in a
-                directory are listed, at any depth.
+            paths: Records, with or without ``.hea`` or ``.dat``, or directories, whose records at
+                any depth are listed, without hidden files and folders.
             options: Options for short records and missing leads.
 
         Returns:
             The records in the order of `paths`, each once.
 
         Raises:
-            UserError: A directory contains no record or an invalid one, or cannot be read.
+            UserError: A directory contains no record, cannot be read, or contains a record with an
+                invalid name or two headers.
         """
         records = dict.fromkeys(record for path in paths for record in _expand(Path(path)))
         return cls(tuple(records), options)
@@ -176,11 +177,11 @@ def _check_header(record: Path) -> None:
         # `read_leads` raises an error with the reason.
         return
     if record.exists():
-        detail = f"{record} is not a WFDB record; pass its {HEADER_SUFFIX} file."
+        detail = f"{record} is not a WFDB record; pass a {HEADER_SUFFIX} file."
     else:
         detail = (
-            f"{record} is neither a folder nor a record, because {header} does not exist; "
-            "correct the path."
+            f"{header} does not exist, and {record} is not a folder; correct the path, or copy the "
+            "header to this path."
         )
     raise UnreadableRecord("missing_file", detail)
 

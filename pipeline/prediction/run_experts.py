@@ -23,7 +23,8 @@ def load_run_experts(
     Args:
         run: The run.
         weights: Checkpoints in place of the run's, ``CHOICE`` or ``EXPERT@CHOICE`` as in
-            ``--weights``, for files that have been moved. Their contents must be the same.
+            ``--weights``, for files that have been moved. Their contents must be the same. Experts
+            with random weights ignore them.
         objects: Experts that are not registered, as they were passed to `train`.
 
     Returns:
@@ -76,15 +77,15 @@ def _load(run: SavedRun, store: Mapping[str, Any], choice: str) -> Expert:
 
 
 def _check_versions(run: SavedRun, store: Mapping[str, Any], code_version: int) -> None:
-    """Raise UserError if this version of EnECG computes other embeddings than the run's store."""
+    """Raise UserError if the versions of code and decoder differ from those of the run's store."""
     current = {"code_version": code_version, "decode_version": DECODE_VERSION}
     for key, value in current.items():
         if store.get(key) != value:
             raise UserError(
                 f"{run.folder} was trained on embeddings of {store['expert']} with {key} "
-                f"{store.get(key)}, but this version of EnECG has {key} {value}; extract and train "
-                "again, or use the version of EnECG that the run was trained with "
-                f"(enecg {run.config['versions'].get('enecg', 'unknown')})."
+                f"{store.get(key)}, but the installed version has {key} {value}; extract and train "
+                "again, or install the version that the run was trained with (enecg "
+                f"{run.config['versions'].get('enecg', 'unknown')})."
             )
 
 
@@ -101,8 +102,9 @@ def _check_identity(run: SavedRun, store: Mapping[str, Any], expert: Expert) -> 
     if differences == ["weights_sha256"]:
         raise UserError(
             f"The weights of {name} differ from those that {run.folder} was trained with (SHA-256 "
-            f"{current['weights_sha256'][:12]} instead of {store['weights_sha256'][:12]}); pass "
-            f"the checkpoint that the embeddings were extracted with as --weights {name}@PATH."
+            f"{current['weights_sha256'][:12]} instead of {store['weights_sha256'][:12]}); use "
+            f"the weights of the embeddings (a checkpoint: --weights {name}@PATH), or extract and "
+            "train again."
         )
     described = "; ".join(
         f"{key} {current.get(key)!r} instead of {store.get(key)!r}" for key in differences

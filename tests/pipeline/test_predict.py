@@ -150,11 +150,11 @@ def test_path_that_is_not_a_record_is_refused_with_the_reason(live: LiveRun, tmp
         if isinstance(result, RefusedEcg)
     ]
     assert details == [
-        f"{tmp_path / 'notes.txt'} is not a WFDB record; pass its .hea file.",
+        f"{tmp_path / 'notes.txt'} is not a WFDB record; pass a .hea file.",
         f"{tmp_path / 'damaged.hea'}: first line has no number of signals; copy it again, or "
         "exclude the record.",
-        f"{tmp_path / 'missing'} is neither a folder nor a record, because "
-        f"{tmp_path / 'missing.hea'} does not exist; correct the path.",
+        f"{tmp_path / 'missing.hea'} does not exist, and {tmp_path / 'missing'} is not a folder; "
+        "correct the path, or copy the header to this path.",
     ]
 
 

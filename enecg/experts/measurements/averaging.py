@@ -25,7 +25,7 @@ def average_beats(
 
     Args:
         windows: Samples or other values of each beat.
-        record: Row of each beat in the batch, in ascending order.
+        record: Row of each beat's record in the batch, in ascending order.
         records: Number of records.
 
     Returns:

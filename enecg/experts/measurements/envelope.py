@@ -11,7 +11,7 @@ from enecg.experts.measurements.filtering import DETECTION_RATE_HZ
 _SMOOTHING = 25
 """Number of samples of the smoothing window: 100 ms."""
 _NEIGHBORHOOD = 37
-"""Number of samples around a peak, half on each side, of which the peak is the highest: 148 ms."""
+"""Length in samples of the window, centered on a peak, whose maximum is the peak: 148 ms."""
 _CLIP = 2.5
 """Limit of the normalized leads, so that a single large artifact does not dominate."""
 _WINDOW = 2 * DETECTION_RATE_HZ
@@ -25,13 +25,14 @@ class Envelope:
     """The detection envelope of a batch, at 250 Hz.
 
     Attributes:
-        leads: Leads in the band of the QRS complex, each divided by its 98th percentile and
-            clipped.
-        weight: Weight of each lead, with sum 1; high for leads with high, narrow peaks.
+        leads: Leads in the band of the QRS complex, each divided by the 98th percentile of its
+            absolute values (or a floor, if that is higher) and clipped to 2.5.
+        weight: Weight of each lead, with sum 1; all 0 if all leads are flat. High for leads with
+            narrow peaks, whose 98th percentile is a large multiple of their median.
         energy: Square root of the smoothed, weighted energy.
         level: Reference level of the energy: the fourth largest maximum of nine windows; see
             `_WINDOW`.
-        noise: Median of the envelope.
+        noise: Median of `energy`.
     """
 
     leads: Float32[np.ndarray, "record lead time"]
@@ -41,10 +42,11 @@ class Envelope:
     noise: Float32[np.ndarray, " record"]
 
     def find_peaks(self) -> tuple[Int[np.ndarray, " peak"], Int[np.ndarray, " peak"]]:
-        """Find the maxima of the energy within 148 ms that exceed an eighth of `level`.
+        """Find the maxima of the energy in windows of 148 ms that exceed an eighth of `level`.
 
         Returns:
-            Record and position of each maximum, in ascending order.
+            For each maximum, the row of its record and its position in samples at 250 Hz; sorted by
+            record, then position.
         """
         highest = maximum_filter1d(self.energy, _NEIGHBORHOOD, axis=-1, mode="constant")
         peak = (self.energy == highest) & (self.energy > 0.125 * self.level[:, None])
@@ -58,7 +60,7 @@ def compute_envelope(detection: Float32[np.ndarray, "record lead time"]) -> Enve
     """Compute the envelope from leads in the band of the QRS complex.
 
     Args:
-        detection: Leads in mV at 250 Hz.
+        detection: Ten seconds of the leads, in mV at 250 Hz.
 
     Returns:
         The envelope.
@@ -66,8 +68,8 @@ def compute_envelope(detection: Float32[np.ndarray, "record lead time"]) -> Enve
     ordered = np.sort(np.abs(detection[..., ::2]), axis=-1)
     high = ordered[..., int(0.98 * ordered.shape[-1])]
     typical = ordered[..., ordered.shape[-1] // 2]
-    # The floors are relative, so that low voltage does not matter; 1e-4 mV is below the resolution
-    # of any recorder.
+    # The floor is relative to the largest lead, so that weights do not depend on the voltage of the
+    # record. The limit of 1e-4 mV avoids division by zero.
     floor = np.maximum(0.01 * high.max(1, keepdims=True), np.float32(1e-4))
     weight = np.clip(high / (typical + 0.1 * floor) - 2, 0.05, 8) * (high > floor)
     weight = (weight / np.maximum(weight.sum(1, keepdims=True), 1e-9)).astype(np.float32)
