@@ -1,4 +1,4 @@
-"""Synthetic and real data sets, and a local S3 server."""
+"""Fixtures: synthetic and real data sets, stores, a trained run and an S3 server."""
 
 import os
 import threading
@@ -30,7 +30,7 @@ def _real_data(variable: str, default: Path) -> Path:
 
 
 def _unchanged(folder: Path) -> Iterator[Path]:
-    """Yield a folder, and fail if tests have changed it."""
+    """Yield a folder, and raise `AssertionError` if tests have changed it."""
     before = list_files(folder)
     yield folder
     assert list_files(folder) == before, f"a test has changed {folder}, which all tests share"
@@ -73,7 +73,7 @@ def synthetic_stores(
 
 @pytest.fixture(scope="session")
 def quick_ensembles() -> Iterator[None]:
-    """Train the weight generator for 5 epochs; it takes a third of the time of a short run."""
+    """Train the weight generator for 5 epochs only; otherwise, it takes a third of a short run."""
     from enecg.ensembles import ENSEMBLES, WeightGenerator
 
     quick = ENSEMBLES | {"weight generator": WeightGenerator(epochs=5)}
@@ -120,11 +120,11 @@ def s3_server() -> Iterator[str]:
     server = None
     address = os.environ.get("ENECG_TEST_S3")
     if address is None:
-        # moto lists the folders of its package for each request, a third of the request's time.
+        # For each request, moto lists the folders of its package, which takes a third of the time.
         modules = list(backends.list_of_moto_modules())
         backends.list_of_moto_modules = lambda: iter(modules)
-        # moto checks `If-None-Match` and `If-Match` before it puts the object, so that two threads
-        # may both succeed. On S3, conditional puts are atomic.
+        # moto checks `If-None-Match` and `If-Match` before it puts the object, so two threads can
+        # both succeed. On S3, conditional puts are atomic.
         lock, put_object = threading.Lock(), S3Response.put_object
 
         def put_atomically(self: S3Response) -> Any:

@@ -1,4 +1,4 @@
-"""A context for processes that tests kill, forked from one that has imported the libraries."""
+"""A multiprocessing context for processes that tests kill."""
 
 import multiprocessing
 from multiprocessing import forkserver
@@ -6,7 +6,7 @@ from multiprocessing.context import ForkServerContext
 
 
 def fork_context() -> ForkServerContext:
-    """Return a context that forks processes from a server with imported PyTorch and pipeline."""
+    """Return a context whose fork server has imported PyTorch, so that processes start quickly."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.extract", "pipeline.extraction.dask_engine"])
     forkserver.ensure_running()

@@ -280,7 +280,7 @@ class StoreTests:
         assert len(open_stores(root, "ludb/1.0.1").stores) == 1
 
     def test_worker_processes_write_with_the_ticket(self, root: str):
-        # Imported here because only the tests of stores have its folder in their path.
+        # Imported here because `tests/stores` is in `sys.path` only if its tests are collected.
         from processes import start, write_by_ticket
 
         everything = [random_rows(shard) for shard in range(8)]
@@ -311,7 +311,7 @@ class StoreTests:
                 stale.write_shard(0, random_rows(0), np.array([1, 1, 0, 0], np.uint8))
         assert open_store(location).status(0).tolist() == [1, 1, 1, 1]
 
-    def test_all_rows_are_kept_if_a_stale_holder_writes_after_its_lease_check(
+    def test_rows_of_the_new_holder_are_kept_if_a_stale_holder_writes_after_its_lease_check(
         self, root: str, monkeypatch: pytest.MonkeyPatch
     ):
         location = store_location(root, PROVENANCE)

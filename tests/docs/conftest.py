@@ -1,4 +1,4 @@
-"""A folder with small data and stores in which the documentation's commands run."""
+"""Fixtures for the documentation's commands: Prefect server, and folder with data and stores."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ EXPERTS = ("dlinear", "timesnet")
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment variables of one Prefect server for all commands."""
+    """Environment variables that select a Prefect server, which all commands share."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

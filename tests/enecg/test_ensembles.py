@@ -260,7 +260,7 @@ def test_labels_outside_training_and_validation_are_not_used(name: str, kind: Ki
 
 @pytest.mark.parametrize("name", USES_VALIDATION)
 def test_validation_labels_are_used(name: str):
-    """If the comparison did not detect this, the test of other labels could not fail."""
+    """The comparison detects changed labels, so the test of unused labels can fail."""
     heads = noisy_heads("regression", experts=2)
     encoded = heads.encoded.clone()
     encoded[VALIDATION] *= -1

@@ -45,9 +45,9 @@ def fit_rates(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return feature_rates(features, targets, encoder)
 
 
-def test_weight_of_a_feature_is_the_share_of_variance_that_it_explains():
+def test_feature_that_explains_the_target_has_the_largest_weight():
     features = draw(2000, 3)
-    # The second feature explains the target through its absolute value, the others do not.
+    # The target depends only on the absolute value of the second feature.
     shares = fit_rates(features, (features[:, [1]].abs() > 0.7).double())
     assert shares.sum() == pytest.approx(1)
     assert shares[1] > 10 * shares[[0, 2]].max()

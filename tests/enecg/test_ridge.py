@@ -136,7 +136,7 @@ def test_left_out_means_omit_the_group():
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 1.0, 1e3])
-def test_ridge_regression_with_a_linear_kernel_equals_ridge_regression(
+def test_kernel_ridge_regression_with_a_linear_kernel_equals_ridge_regression(
     penalty: float,
 ):
     x, y, groups = make_data(30, 60)

@@ -58,7 +58,7 @@ def test_each_series_is_resampled_independently():
     torch.testing.assert_close(resample(ecg, 500)[1, 4], resample(ecg[1, 4], 500))
 
 
-def test_standardize_returns_the_mean_and_scale_that_it_removed():
+def test_mean_and_scale_are_those_that_standardize_removes():
     series = 0.3 + 2 * sine(5).expand(4, 5000)
     standardized = standardize(series)
     mean, scale = mean_and_scale(series)

@@ -40,7 +40,7 @@ def test_healthy_set_up_passes(synthetic_dir: Path, tmp_path: Path, run_enecg: R
     assert not list((tmp_path / "store").iterdir())
 
 
-def test_each_line_has_a_status_and_a_remedy(tmp_path: Path, run_enecg: RunCommand):
+def test_lines_have_a_status_and_the_last_counts_failures(tmp_path: Path, run_enecg: RunCommand):
     (tmp_path / "file").touch()
     done = run_enecg(
         *("doctor", "--dataset", f"ludb:{tmp_path}/none", "--store", tmp_path / "file" / "store")

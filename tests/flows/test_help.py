@@ -16,11 +16,11 @@ HEAVY = {
     *("torch", "transformers", "peft", "captum", "sklearn", "scipy", "pandas", "matplotlib"),
     *("zarr", "xarray", "dask", "duckdb", "optuna", "prefect", "boto3", "pyarrow", "wfdb"),
 }
-"""Libraries that take up to seconds to import."""
+"""Libraries that can take seconds to import."""
 
 
 def list_commands(app: App, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the names of all commands, and of the commands below them."""
+    """Yield the names of all commands and subcommands."""
     for name in app:
         if name not in ("--help", "-h", "--version"):
             yield " ".join((*path, name))
@@ -36,7 +36,7 @@ def test_help_shows_an_example_that_the_command_accepts(command: str, run_enecg)
     outcome = run_enecg(*command.split(), "--help")
     assert outcome.code == 0
     assert outcome.out.count("Example:") == 1
-    # The terminal's width breaks lines.
+    # Lines longer than the terminal's width are wrapped.
     assert " ".join(example(command).split()) in " ".join(outcome.out.split())
     program, *words = shlex.split(example(command).removeprefix("Example: ").splitlines()[0])
     assert program == "enecg"

@@ -84,7 +84,7 @@ def test_stopped_job_does_not_retry_a_step(run_job: Callable[[Callable[[Job], An
 
 
 class TwoThreadEngine:
-    """An engine that calls two functions at the same time."""
+    """An engine for which `run_ranges` starts two threads."""
 
     workers = 2
     concurrency = 2

@@ -77,7 +77,7 @@ def test_health_requires_no_password(client: TestClient):
     assert client.get("/health").text == "ok"
 
 
-def test_other_machines_cannot_connect_without_a_password(folder: Path):
+def test_password_is_required_for_other_machines_and_the_folder_must_exist(folder: Path):
     with pytest.raises(UserError, match="a password is required; set ENECG_PAGES_AUTH"):
         serve(folder, "0.0.0.0", 8080, "")
     with pytest.raises(UserError, match="form USER:PASSWORD"):

@@ -68,7 +68,7 @@ def test_plugin_does_nothing_in_other_processes(run_executable):
     assert done.stdout.split() == ["True", "False", "False"], done.stderr
 
 
-def test_config_view_shows_only_settings_of_the_user(run_executable):
+def test_config_view_does_not_show_settings_of_the_plugin(run_executable):
     done = run_executable("prefect", "config", "view", **ENABLED)
     assert "ANALYTICS" not in done.stdout
 

@@ -54,7 +54,7 @@ def test_scaled_counts_end_at_the_total():
     assert lines[1].startswith("label: 4 of 4 MB, ")
 
 
-def test_background_report_receives_the_newest_and_the_final_counts():
+def test_background_report_receives_the_final_counts():
     calls: list[tuple[int, int]] = []
     with in_background(lambda done, total: calls.append((done, total)), 0.01) as progress:
         for done in range(1, 101):

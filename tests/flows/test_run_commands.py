@@ -129,7 +129,7 @@ def test_page_is_written_to_the_run_folder_or_to_out(drawn: Path, tmp_path: Path
     assert out.read_text() == (drawn / "a" / "results.html").read_text()
 
 
-def test_ecgs_require_the_data_set(drawn: Path, run_enecg):
+def test_with_ecgs_and_dataset_require_each_other(drawn: Path, run_enecg):
     for options in (["--with-ecgs"], ["--dataset", "ludb:x"]):
         done = run_enecg("runs", "page", drawn / "a", *options)
         assert done.code == 2

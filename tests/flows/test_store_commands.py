@@ -79,7 +79,7 @@ def test_show_reports_unreadable_stores_to_stderr_and_exits_with_1(tmp_path: Pat
     assert shown.err.startswith(f"{bad.location} is damaged")
 
 
-def test_show_skips_incomplete_run_records(tmp_path: Path, run_enecg):
+def test_show_skips_invalid_run_records(tmp_path: Path, run_enecg):
     store = filled_store(tmp_path)
     folder = runs_folder(store.location).path
     (folder / "20990101T000000Z-abcd.json").write_text('{"embedded": 7, "b')

@@ -145,7 +145,7 @@ def read_ids_and_status(location: Location) -> None:
 
 
 def assert_one_bad_store(root: str, store: EmbeddingStore) -> None:
-    """Assert that `ls`, `show` and `verify` report a store, and that others are still listed."""
+    """Assert that a store is reported as an error, and that another one is still listed."""
     with writable_store(root, dataset="other/1") as other:
         other.write_shard(0, random_rows(0), whole_status())
     with pytest.raises(StoreError):
@@ -345,6 +345,6 @@ def test_irregular_run_record_does_not_stop_a_copy(
         path = runs / "20260101T000000Z-00000000.json"
         os.mkfifo(path) if kind == "FIFO" else path.write_bytes(b" " * (MAX_DOCUMENT_BYTES + 1))
     target = tmp_path_factory.mktemp("target")
-    # The link is reported.
+    # A link is reported as an error, so the exit code is 1.
     assert run_app(enecg(), ["store", "copy", root, str(target)]) == (kind == "link")
     assert (open_stores(target).stores[0].status(0) == 1).all()

@@ -104,7 +104,7 @@ def test_stores_beside_linked_leases_and_runs_are_listed(
     link.symlink_to(outside)
     before = contents(outside)
     for command in (["ls"], ["show"], ["verify"]):
-        # The link is reported as an error of the listing, after the store.
+        # The link is reported as an error, so the exit code is 1, but the store is listed too.
         assert run_app(enecg(), ["store", *command, str(root)]) in (0, 1)
         printed = capsys.readouterr()
         assert identity(root)[:8] in printed.out, command

@@ -1,4 +1,4 @@
-"""Integrated gradients through experts, heads and gate: completeness, equality with momentfm."""
+"""Integrated gradients through experts, heads and gate, and MOMENT's normalization."""
 
 from collections.abc import Callable
 from dataclasses import replace

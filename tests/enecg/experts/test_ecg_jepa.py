@@ -103,7 +103,7 @@ def test_keys_are_those_of_the_published_encoder() -> None:
     assert sum(tensor.numel() for tensor in own.values()) == 85_374_720
 
 
-def test_random_weights_start_from_the_positions_of_the_source(
+def test_initial_positions_equal_those_of_the_source(
     golden: dict[str, np.ndarray],
 ) -> None:
     positions = torch.from_numpy(_positions(96)).float()

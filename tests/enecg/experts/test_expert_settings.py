@@ -68,7 +68,7 @@ def test_default_of_the_source_is_assumed_and_logged(
 
 @all_settings
 @pytest.mark.parametrize("weights", ["random:0", "checkpoint"])
-def test_given_value_changes_embedding_and_identity(
+def test_given_value_changes_embedding_and_architecture(
     weights: str,
     expert: str,
     name: str,

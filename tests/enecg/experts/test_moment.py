@@ -61,7 +61,7 @@ def test_embeddings_equal_those_of_momentfm(published: Path):
     torch.testing.assert_close(actual[:, : TINY["d_model"]], expected, rtol=0, atol=1e-5)
 
 
-def test_file_and_its_folder_are_the_same_weights(published: Path):
+def test_file_and_its_folder_have_the_same_spec(published: Path):
     folder, file = (
         load_expert("moment", str(p)) for p in (published, published / "model.safetensors")
     )

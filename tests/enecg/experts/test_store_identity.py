@@ -1,4 +1,4 @@
-"""Pinned store identities of all experts; if one changes, its stores are not used anymore."""
+"""Pinned store identities of all experts; existing stores are not used if an identity changes."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ LARGE = {
     "ecg-fm": "e72d4e05451e97a9",
     "ecg-jepa": "e95e3ed8d2ef5679",
 }
-"""Identities with `random:0`, with the SHA-256 of the weights.
+"""Identities of small and large experts with `random:0`, with the SHA-256 of the weights.
 
 They also change if a release of torch, transformers or momentfm initializes weights differently.
 """
@@ -112,7 +112,7 @@ def test_random_weights_do_not_depend_on_the_number_of_threads(name: str):
 
 
 @pytest.mark.slow
-def test_random_weights_of_moment_do_not_depend_on_mkl():
+def test_random_weights_of_moment_do_not_depend_on_the_code_branch_of_mkl():
     # MKL's functions and factorizations differ between CPUs in their last bits.
     program = (
         "from enecg.experts import load_expert\n"
@@ -134,7 +134,7 @@ def test_random_weights_of_moment_do_not_depend_on_mkl():
 @needs_avx2
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ecgfounder", "ecg-jepa"])
-def test_float64_draws_do_not_depend_on_vector_instructions(name: str):
+def test_weights_drawn_in_float64_do_not_depend_on_vector_instructions(name: str):
     program = (
         "import sys\n"
         "from enecg.experts import load_expert\n"

@@ -80,8 +80,8 @@ def test_embeddings_equal_those_of_the_source(
 def test_stl_inputs_do_not_affect_the_states(
     expert: TempoExpert, golden: dict[str, np.ndarray]
 ) -> None:
-    # The source computed these states with random STL inputs, and the embedding above without.
-    # This implementation has no such inputs.
+    # The source computed the golden tokens with random STL inputs, and the golden embedding
+    # without them. This implementation has no such inputs.
     states = expert.states(weights_recipe.ecgs())
     assert states.shape == (2, 12, 42, 3 * 48)
     # The golden file has the tokens of the trend, then of the season and of the residual.

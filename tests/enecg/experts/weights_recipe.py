@@ -14,9 +14,9 @@ GOLDEN = Path(__file__).parent / "golden"
 def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Return a random parameter, seeded by its name.
 
-    The values are normal with an SD of 0.1 around 0, or around 1 in normalization layers. The SD of
-    TimesNet's token convolution is 3, so that the ECG and not the position embedding determines the
-    periods.
+    The values are normal with an SD of 0.1 around 0, or around 1 for vectors named ``weight``. The
+    SD of TimesNet's token convolution is 3, so that the ECG and not the position embedding
+    determines the periods.
     """
     scale = 3.0 if "tokenConv" in name else 0.1
     drawn = scale * np.random.RandomState(crc32(name.encode())).standard_normal(shape)
@@ -25,16 +25,16 @@ def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Return all parameters of a model, whose names and shapes are those in its source."""
+    """Return random parameters of a model with these names and shapes; see `tensor`."""
     return {name: tensor(name, shape) for name, shape in shapes.items()}
 
 
 def scaled_state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Return all parameters of a deep model, scaled so that its states neither grow nor vanish.
+    """Return random parameters of a deep model, scaled so that its states neither grow nor vanish.
 
     Matrices and kernels have an SD of 1 / sqrt(inputs per output). Other parameters are normal with
-    an SD of 0.1 around 0, or around 1 for weights and variances of normalization layers. Numbers of
-    batches are 0.
+    an SD of 0.1 around 0, or around 1 for weights and variances of normalization layers.
+    `num_batches_tracked` is 0.
     """
     tensors = {}
     for name, shape in shapes.items():

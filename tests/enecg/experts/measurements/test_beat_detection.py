@@ -205,5 +205,5 @@ def test_beat_times_do_not_depend_on_gains_of_single_leads():
     np.testing.assert_allclose(beat_times(louder), beat_times(ecg), atol=4e-3)
 
 
-def test_beats_of_any_polarity_are_found():
+def test_beats_with_inverted_qrs_complexes_are_found():
     assert_found(make_ecg(BEATS, qrs=[(at, width, -height) for at, width, height in QRS]))
