@@ -76,7 +76,7 @@ def plot_stores(
         raise UserError("--color requires --dataset, because the stores contain no labels.")
     source = None if dataset is None else open_dataset(dataset)
     stores = select_stores(url, None if source is None else source.namespace, options.experts)
-    record_id = draw_records(stores, options.sample, options.seed)
+    record_id, is_sample = draw_records(stores, options.sample, options.seed)
     color = None
     if options.color is not None and source is not None:
         labels = source.labels()
@@ -102,9 +102,9 @@ def plot_stores(
     namespace = stores[0].provenance["dataset"]
     table = similarity_table([embedding_map.name for embedding_map in maps], linear_cka(embeddings))
     drawn = (
-        "all that have embeddings in every store"
-        if len(record_id) < options.sample
-        else f"drawn at random (seed {options.seed})"
+        f"drawn at random (seed {options.seed})"
+        if is_sample
+        else "all that have embeddings in every store"
     )
     summary = f"{len(record_id):,} records of {namespace}, {drawn}; features standardized."
     write_html(render_map_page(namespace, maps, table, summary, color), path, private=False)

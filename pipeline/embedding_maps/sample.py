@@ -15,7 +15,7 @@ MIN_RECORDS = 10
 """Smallest number of records for which a map and similarities are meaningful."""
 
 
-def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> RecordIds:
+def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> tuple[RecordIds, bool]:
     """Draw records that have an embedding in every store.
 
     Args:
@@ -24,7 +24,7 @@ def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> Reco
         seed: Seed of the draw.
 
     Returns:
-        The sorted ids of the records.
+        The sorted ids of the records, and whether they are a random sample; False if they are all.
 
     Raises:
         UserError: Fewer than `MIN_RECORDS` records are complete in every store.
@@ -39,10 +39,10 @@ def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> Reco
             f"{MIN_RECORDS} are needed; extract more records, or select stores with --experts."
         )
     if len(common) <= size:
-        return common
+        return common, False
     drawn: np.ndarray = np.random.default_rng(seed).choice(common, size, replace=False)
     drawn.sort()
-    return drawn
+    return drawn, True
 
 
 def complete_records(store: EmbeddingStore) -> RecordIds:

@@ -18,7 +18,7 @@ from pipeline.embedding_maps import neighbors, similarity
 from pipeline.embedding_maps.class_names import name_classes
 from pipeline.embedding_maps.neighbors import find_neighbors
 from pipeline.embedding_maps.projection import project
-from pipeline.embedding_maps.sample import complete_records
+from pipeline.embedding_maps.sample import complete_records, draw_records
 from pipeline.embedding_maps.selection import select_stores
 from pipeline.embedding_maps.similarity import linear_cka
 from pipeline.report.embedding_map_page import EmbeddingMap, plot_maps
@@ -131,10 +131,14 @@ def test_classes_have_names_instead_of_numbers(root: Path, synthetic_dir: Path, 
 
 def test_page_of_all_records_does_not_mention_a_random_sample(root: Path, tmp_path: Path):
     out = tmp_path / "map.html"
-    plot_stores(root, out)
-    page = out.read_text()
-    assert "all that have embeddings in every store;" in page
-    assert "drawn at random" not in page
+    stores = select_stores(root, None, [])
+    everything, is_sample = draw_records(stores, 2000, seed=0)
+    assert not is_sample
+    for sample in (2000, len(everything)):
+        plot_stores(root, out, options=MapOptions(sample=sample))
+        page = out.read_text()
+        assert "all that have embeddings in every store;" in page
+        assert "drawn at random" not in page
 
 
 def test_neighbors_are_those_of_an_exact_search_for_any_block_size(
