@@ -22,6 +22,7 @@ from pipeline.synthetic.mimic_layout import (
 )
 from pipeline.synthetic.population import draw_population
 from pipeline.synthetic.simulation import quantize, simulate
+from stores.documents import InvalidDocument, parse_document
 
 GENERATOR_VERSION = 1
 """Part of the namespace; increment it with any change of signals or labels."""
@@ -80,7 +81,8 @@ def synthesize(
         The description of the data set.
 
     Raises:
-        UserError: A parameter is out of range, or the directory is a file or contains other files.
+        UserError: A parameter is out of range, or the directory is a file, contains other files or
+            has a damaged marker.
     """
     root = Path(directory)
     if patients < 1:
@@ -144,10 +146,14 @@ def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset |
     marker = root / MARKER
     if not unfinished.exists() and not marker.exists():
         raise UserError(f"{root} is not empty and is not a synthetic data set; {remedy}.")
-    document = json.loads((marker if marker.exists() else unfinished).read_text(encoding="utf-8"))
-    if document.get("parameters", document) != parameters:
+    complete = marker.exists()
+    if complete:
+        document = _read_marker(marker, remedy, "parameters", "namespace", "records", "spoiled")
+    else:
+        document = {"parameters": _read_marker(unfinished, remedy)}
+    if document["parameters"] != parameters:
         raise UserError(f"{root} is a synthetic data set with other parameters; {remedy}.")
-    if not marker.exists():
+    if not complete:
         return None
     unfinished.unlink(missing_ok=True)
     return SyntheticDataset(
@@ -158,6 +164,17 @@ def _find_existing(root: Path, parameters: dict[str, Any]) -> SyntheticDataset |
         document["spoiled"],
         already_existed=True,
     )
+
+
+def _read_marker(path: Path, remedy: str, *names: str) -> dict[str, Any]:
+    """Return the JSON object in a marker; raise UserError unless it has these names."""
+    try:
+        document = parse_document(path.read_bytes())
+    except InvalidDocument:
+        document = None
+    if not isinstance(document, dict) or not document.keys() >= {*names}:
+        raise UserError(f"{path} is damaged; {remedy}.")
+    return document
 
 
 def _choose_spoiled(records: Sequence[int], fraction: float, seed: int) -> dict[str, list[int]]:

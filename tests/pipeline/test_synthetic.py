@@ -260,6 +260,20 @@ def test_interrupted_data_set_is_written_again(tmp_path: Path) -> None:
     assert filecmp.cmpfiles(complete, interrupted, names, shallow=False)[1:] == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *((MARKER, content) for content in (b"", b'{"parameters": {', b"\xff", b"[]", b"{}")),
+        *((UNFINISHED_MARKER, content) for content in (b"", b"null")),
+    ],
+)
+def test_damaged_marker_is_a_user_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} is damaged; [^\n]+\.$"):
+        synthesize(tmp_path, patients=2, seed=0)
+    assert (tmp_path / name).read_bytes() == content
+
+
 def test_directory_with_other_content_is_rejected(tmp_path: Path) -> None:
     other = tmp_path / "thesis"
     other.mkdir()
