@@ -39,7 +39,7 @@ REASONS = {
 - ``unknown_word``: the value is none of the words for the label's two classes.
 - ``no_report``: the selected report lines contain no word.
 - ``no_diagnosis``: all selected report lines with words are skipped as non-diagnostic.
-- ``not_stated``: the source has no value; for MIMIC's age and sex, also if it cannot be parsed.
+- ``not_stated``: the source has no value.
 """
 
 

@@ -454,7 +454,27 @@ def test_unknown_gender_is_absent_and_counted(tmp_path: Path) -> None:
     ecg_records = records(*((n, n, ECG_TIME) for n in (1, 2, 3)))
     found = read_patient_labels(path, ecg_records, skipped := SkippedRows())
     np.testing.assert_array_equal(found["sex"], [np.nan, np.nan, 0])
+    assert found["sex_absent"].astype(object).tolist()[:2] == ["unknown_word", "not_stated"]
     assert dict(+skipped) == {"patients.csv: patients whose gender is neither M nor F": 1}
+
+
+@pytest.mark.parametrize(
+    ("anchor", "reason"),
+    [
+        ("old,2150", "unreadable"),
+        ("40,MMCL", "unreadable"),
+        ("NaN,MMCL", "unreadable"),
+        (",2150", "not_stated"),
+        ("NaN,", "not_stated"),
+        ("400,2150", "implausible"),
+    ],
+)
+def test_reason_of_an_absent_age_is_specific(tmp_path: Path, anchor: str, reason: str) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text(f"subject_id,gender,anchor_age,anchor_year\n1,M,{anchor}\n")
+    found = read_patient_labels(path, records((1, 1, ECG_TIME)), SkippedRows())
+    assert found["age"].isna().all()
+    assert found["age_absent"].tolist() == [reason]
 
 
 def test_age_is_relative_to_anchor_year(tmp_path: Path) -> None:
@@ -477,7 +497,7 @@ def test_age_is_relative_to_anchor_year(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["sex"], [0, 1, 1, nan, nan, 1])
     assert found["age_absent"].astype(object).tolist()[3:] == [
         "patient_not_listed",
-        "not_stated",
+        "unreadable",
         "no_ecg_time",
     ]
     assert found["sex_absent"].astype(object).tolist()[3:5] == ["patient_not_listed", "not_stated"]

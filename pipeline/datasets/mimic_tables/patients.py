@@ -39,7 +39,8 @@ _FIRST_ROWS = """
 # MIMIC-IV replaces anchor ages over 89 with 91, so the exact age in other years is unknown.
 _AGES = f"""
     CREATE TABLE ages AS
-    SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex,
+    SELECT row, ecg_time, occurrence IS NOT NULL AS listed, sex, gender_stated,
+        unreadable_anchor_age OR unreadable_anchor_year AS unreadable_age,
         -- `greatest` would ignore a missing ECG time.
         CASE WHEN anchor_age >= {AGE_OVER_89} AND age_now < {AGE_OVER_89} THEN {AGE_OVER_89}
         ELSE age_now END AS age
@@ -56,10 +57,16 @@ _AGE_ABSENT = first_reason(
     "age",
     ("ecg_time IS NULL", "no_ecg_time"),
     ("NOT listed", "patient_not_listed"),
+    ("unreadable_age", "unreadable"),
     (f"NOT ({_IS_PLAUSIBLE})", "implausible"),
     ("age IS NULL", NOT_STATED),
 )
-_SEX_ABSENT = first_reason("sex", ("NOT listed", "patient_not_listed"), ("sex IS NULL", NOT_STATED))
+_SEX_ABSENT = first_reason(
+    "sex",
+    ("NOT listed", "patient_not_listed"),
+    ("sex IS NULL AND gender_stated", "unknown_word"),
+    ("sex IS NULL", NOT_STATED),
+)
 _LABELS = f"""
     SELECT
         if({_IS_PLAUSIBLE}, least(age, {AGE_OVER_89}), NULL) AS age, {_AGE_ABSENT},
