@@ -39,7 +39,7 @@ def copy_stores(shared: Path, target: Path, *experts: str) -> Path:
 
 
 class TrainedRun(NamedTuple):
-    """A run of two repeats on synthetic ECGs, with untrained DLinear and measurements."""
+    """Paths of a run of two repeats with dlinear (untrained) and measurements, and its inputs."""
 
     data: Path
     store: Path

@@ -26,7 +26,7 @@ MODULES = (
 """Modules and packages whose signatures are checked."""
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-"""Accepts an int for a float, as type checkers do."""
+"""Decorator that checks a function's annotations; it accepts an int for a float."""
 
 
 def install() -> None:

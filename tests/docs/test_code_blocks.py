@@ -1,7 +1,7 @@
 """Run every shell and Python block of README, CONTRIBUTING and docs that is not excluded.
 
-A page's blocks run in order in one working directory. The comment `<!-- not run: REASON -->` before
-a block excludes it.
+A page's blocks run in order in one working directory. The comment `<!-- not run: REASON -->`
+directly before a block excludes the block.
 """
 
 import os

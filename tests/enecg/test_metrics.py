@@ -81,7 +81,7 @@ def test_errors_of_regressions_equal_those_of_scikit_learn():
     assert metrics.root_mean_squared_error(truth, predicted) == pytest.approx(error, rel=1e-12)
 
 
-def test_r2_of_the_mean_is_zero():
+def test_r2_and_rmse_of_simple_predictions_are_exact():
     truth = np.arange(10.0)
     assert metrics.r2(truth, np.full(10, 4.5)) == pytest.approx(0)
     assert metrics.r2(truth, truth) == 1

@@ -1,4 +1,4 @@
-"""Fixtures that run commands, with an empty Prefect home, and one Prefect server per session."""
+"""Fixtures that run commands, and one Prefect server per session."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def run_enecg(capfd: pytest.CaptureFixture[str]) -> RunCommand:
 
 @pytest.fixture
 def run_executable(tmp_path: Path) -> RunExecutable:
-    """Return a function that runs a program of this environment, by default in an empty folder."""
+    """Return a function that runs a program with a new Prefect home (default folder: empty)."""
     home = tmp_path / "prefect-home"
     empty = tmp_path / "empty"
     empty.mkdir()

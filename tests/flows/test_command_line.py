@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def assert_user_error(outcome, message: str) -> None:
-    """Assert exit code 2 and one line on standard error, which contains `message`."""
+    """Assert exit code 2, no output, and one line on standard error that contains `message`."""
     assert outcome.code == 2
     assert outcome.out == ""
     assert len(outcome.err_lines) == 1
@@ -258,7 +258,7 @@ def test_version_is_printed(run_executable):
     assert run_executable("enecg", "--version").stdout.strip() == version("enecg")
 
 
-def test_dry_run_starts_no_server_and_writes_nothing(
+def test_dry_run_prints_rows_to_compute_and_creates_no_store(
     synthetic_dir: Path, tmp_path: Path, run_enecg
 ):
     outcome = run_enecg(

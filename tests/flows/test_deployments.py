@@ -56,7 +56,7 @@ def test_all_deployments_that_use_the_gpu_share_one_queue():
     assert STEP["queue"] == "gpu"
 
 
-def test_heartbeats_are_three_times_as_frequent_as_the_automation_needs():
+def test_runs_are_set_to_crashed_after_more_than_three_heartbeat_intervals():
     for deployment in DEPLOYMENTS:
         variables = deployment["work_pool"]["job_variables"]["env"]
         seconds = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
@@ -146,7 +146,7 @@ def test_step_does_not_reset_triggers_that_it_does_not_change(
     prepare_server(pool=pool, queue="gpu")
 
 
-def test_failures_are_sent_to_the_block_that_the_environment_names(
+def test_automation_for_failures_requires_the_block_that_the_environment_names(
     pool: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ENECG_NOTIFY_BLOCK", "custom-webhook/lab")

@@ -189,7 +189,7 @@ def test_user_error_in_pretrain_fails_the_run(parameters: dict[str, Any], tmp_pa
 
 
 @pytest.mark.parametrize("run", [extract, extract_job], ids=["flow", "job"])
-def test_failed_step_is_retried(
+def test_failed_range_of_shards_is_retried(
     run: Callable[..., tuple[str, ...]],
     parameters: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -279,7 +279,7 @@ def defaults(flow: Flow[Any, Any]) -> dict[str, Any]:
 
 
 def check_defaults(flow: Flow[Any, Any], options: Any, *nested: str) -> None:
-    """Compare a flow's defaults with the fields of a dataclass and of its nested dataclasses."""
+    """Compare the defaults of a flow and of a dataclass, without fields that flows do not have."""
     for field in fields(options):
         value = getattr(options, field.name)
         if field.name in nested:

@@ -110,7 +110,7 @@ def test_server_is_not_checked_for_help_and_for_other_profiles(arguments: tuple[
     assert prefect_plugin._uses_settings(["worker", "start", "-p", "lab"])
 
 
-def test_worker_waits_for_a_server_that_does_not_respond():
+def test_unreachable_server_ends_a_command_only_if_the_server_is_required():
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         prefect_plugin._check_server(is_required=False)
         with pytest.raises(SystemExit, match="2"):

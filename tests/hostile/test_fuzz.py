@@ -72,7 +72,7 @@ def mutate(document: Any, data: st.DataObject) -> Any:
 
 
 def draw_document(path: Path, original: bytes, data: st.DataObject) -> None:
-    """Write random bytes, or a document with a random change."""
+    """Write random bytes, or the JSON document `original` with a random change."""
     if data.draw(st.integers(0, 9)) == 0:
         path.write_bytes(data.draw(BYTES))
     else:

@@ -1,4 +1,4 @@
-"""Other users of a store root, and tables that decompress to a multiple of their size."""
+"""Other users of a store root, and tables that decompress to over 100 times their size."""
 
 import contextlib
 import gzip
@@ -157,7 +157,7 @@ def test_writer_can_read_its_rows_with_any_umask(mask: int, tmp_path: Path):
 
 
 def write_compressed(path: Path, body: bytes) -> tuple[Path, pd.DataFrame]:
-    """Write a compressed lab table, and return it with a record to label."""
+    """Write a compressed lab table; return its path and a table with one record to label."""
     path.write_bytes(gzip.compress(LAB_HEADER + body, 1))
     assert path.stat().st_size < len(body) / 100
     time = pd.to_datetime(["2150-03-01"]).astype("datetime64[s]")

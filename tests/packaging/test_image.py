@@ -85,6 +85,6 @@ def test_every_file_that_the_dockerfile_copies_is_in_the_context(folder: Path):
     assert "constraints.txt" in build_context(folder)
 
 
-def test_data_labels_and_runs_are_not_committed():
+def test_git_ignores_data_labels_runs_and_stores():
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert {"/data/", "/labels/", "/runs/", "/stores-data/"} <= {*ignored}

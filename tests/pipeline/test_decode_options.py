@@ -34,7 +34,7 @@ EIGHT = [FILE_ORDER.index(lead) for lead in ("I", "II", "V1", "V2", "V3", "V4", 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete record, one of 8 s, one of eight leads, and one of 8 s with eight leads."""
+    """A directory of records: complete, of 8 s, of eight leads, and of 8 s with eight leads."""
     directory = tmp_path_factory.mktemp("lab")
     samples = random_walk()
     names = [FILE_ORDER[column] for column in EIGHT]

@@ -24,14 +24,14 @@ def test_distance_is_that_of_the_full_covariance():
     torch.testing.assert_close(domain.distance(new), squares.sqrt(), rtol=0.1, atol=0)
 
 
-def test_limit_is_exceeded_by_one_percent_of_new_records():
+def test_limit_is_exceeded_by_about_one_percent_of_new_records():
     domain = fit_domain(correlated(1000, 1), correlated(1000, 2), seed=0)
     share = (domain.relative_distance(correlated(5000, 3)) > 1).float().mean()
     assert 0.003 < share < 0.03
 
 
 def test_records_that_violate_the_correlations_are_far():
-    """Each feature is within its own range, but they do not vary together."""
+    """Each feature is within its own range, but the features do not vary together."""
     domain = fit_domain(correlated(1000, 1), correlated(1000, 2), seed=0)
     new = correlated(1000, 3)
     shuffled = torch.stack([feature[torch.randperm(1000)] for feature in new.T], dim=1)

@@ -269,7 +269,7 @@ def test_error_names_experts_whose_records_all_failed(
     if expected is not None:
         assert error is not None
         assert expected in error
-        # A rerun computes nothing, but the stores are still empty.
+        # A rerun computes nothing, and the stores still contain no embeddings.
         again = extract_again()
         assert again is not None
         assert "failed in an earlier run; retry them with --retry-failed" in again
@@ -386,7 +386,7 @@ def test_partially_filled_shard_is_flushed_after_flush_seconds(tmp_path: Path):
     assert stored == [0, 2, 4, 6]
 
 
-def test_stores_and_embeddings_are_the_same_for_every_batch_size(
+def test_embeddings_are_equal_up_to_rounding_for_every_batch_size(
     tmp_path: Path, synthetic_dir: Path
 ):
     embedded = {}
@@ -631,7 +631,7 @@ def lease_threads() -> list[str]:
 
 @pytest.fixture
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt; a process started in the background ignores SIGINT."""
+    """Let SIGINT raise KeyboardInterrupt even if the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -388,7 +388,7 @@ def test_gate_learns_which_expert_is_right_for_each_record(overrides: dict[str, 
     torch.manual_seed(0)
     leads = torch.randn(RECORDS, 10)
     repeat = make_repeat(make_embedding())
-    # The sign of the first feature determines which of the two experts is right.
+    # The sign of the first column of `leads` determines which of the two experts is right.
     first_is_right = (leads[repeat.rows][:, 0] > 0).unsqueeze(1)
     predictions = {}
     for task, targets in TARGETS.items():

@@ -309,7 +309,7 @@ def test_labels_from_empty_tables_are_missing_with_reasons(
 
 
 def _copy_record_list(synthetic_dir: Path, directory: Path) -> None:
-    """Copy the synthetic record list without other tables."""
+    """Copy the synthetic record list and marker without the other tables, and create `hosp`."""
     (directory / "hosp").mkdir()
     for name in ("record_list.csv", "synthetic.json"):
         (directory / name).write_bytes((synthetic_dir / name).read_bytes())

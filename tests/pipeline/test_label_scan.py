@@ -201,8 +201,8 @@ def test_unclosed_quote_is_reported_with_its_line_in_any_layout(
     position = random.Random(seed).choice([1, len(rows) // 2, len(rows) - 1])
     fields = rows[0].strip().split(",")
     rows[position] = ",".join([*fields[:-1], '"open']) + "\n"
-    # Remove rows with a quote before a line end, which would close the field. For odd seeds, remove
-    # all rows with quotes.
+    # Remove later rows whose last field starts with a line end: their quote would close the field.
+    # For odd seeds, remove all later rows with quotes.
     unwanted = '"' if seed % 2 else ',"\n'
     rows[position + 1 :] = [row for row in rows[position + 1 :] if unwanted not in row]
     line = "".join(rows[:position]).count("\n") + 1

@@ -134,7 +134,7 @@ def test_own_tasks_are_trained_in_addition_to_named_tasks(
         run(dataset, store, tmp_path / "none", labels=str(tmp_path / "unknown.csv"))
 
 
-def test_single_training_class_is_reported_before_training(
+def test_single_training_class_and_missing_test_labels_are_reported_before_training(
     dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
 ):
     test = json.loads((results.folder / "cohorts.json").read_text())[0]["test"]
@@ -152,7 +152,7 @@ def test_single_training_class_is_reported_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_of_a_single_training_patient_are_reported_before_training(
+def test_labels_of_a_single_training_patient_are_reported(
     dataset: Path, store: Path, tmp_path: Path, results: Results, labels: Path
 ):
     train = json.loads((results.folder / "cohorts.json").read_text())[0]["train"]

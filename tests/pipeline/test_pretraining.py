@@ -17,7 +17,7 @@ from pipeline.runs.results import RunResults, read_results
 
 
 def make_ecg_fm_run(folder: Path, weights: str, dataset: str) -> RunResults:
-    """Write a run with the experts dlinear and ecg-fm."""
+    """Write and read a run with the experts dlinear and ecg-fm."""
     make_run(folder, dataset=dataset)
     for name in ("config.json", "provenance.json", "results.json"):
         path = folder / name

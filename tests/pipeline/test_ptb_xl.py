@@ -64,7 +64,7 @@ RECORDS = 36
 
 
 def write_ptb_xl(root: Path, source: Source) -> None:
-    """Write `FIRST_ROWS`, then rows whose codes depend on the sex."""
+    """Write tables and ECGs: `FIRST_ROWS`, then records whose codes depend on the sex."""
     (root / "scp_statements.csv").parent.mkdir(parents=True)
     (root / "scp_statements.csv").write_text(STATEMENTS)
     with (root / "ptbxl_database.csv").open("w", newline="") as file:

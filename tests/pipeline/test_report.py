@@ -65,7 +65,7 @@ def marked_cells(*tables: Table) -> list[tuple[str, str]]:
 
 
 def remove_chance(folder: Path) -> Path:
-    """Remove the chance level from a run folder, as written by earlier versions."""
+    """Remove the chance level from a run folder, because earlier versions did not write it."""
     document = json.loads((folder / "results.json").read_text())
     document["scores"] = [score for score in document["scores"] if score["method"] != CHANCE]
     (folder / "results.json").write_text(json.dumps(document))

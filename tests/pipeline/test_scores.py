@@ -32,7 +32,7 @@ def make_predictions(
 
 
 def make_errors(error: np.ndarray, patient: np.ndarray, repeat: int = 0) -> TaskPredictions:
-    """Make age predictions with the given errors."""
+    """Return age predictions with the given errors."""
     return make_predictions("age", np.zeros(len(error)), error, patient, repeat)
 
 
@@ -95,7 +95,7 @@ def make_constant(
 
 
 def score_chance(*constant: TaskPredictions) -> tuple[Score, dict[str, Measure]]:
-    """Score chance; return its main metric and the other ones by name."""
+    """Return the score of the chance level, and its other measures by metric name."""
     (score,) = (candidate for candidate in compute_scores(constant) if candidate.method == CHANCE)
     return score, {measure.metric: measure for measure in score.others}
 

@@ -113,7 +113,7 @@ def test_normal_ecg_has_normal_morphology() -> None:
     assert 0.7 < r[4] < 2.5
 
 
-def test_atrial_fibrillation_has_irregular_beats_and_no_p_wave() -> None:
+def test_rhythms_differ_in_regularity_and_p_waves() -> None:
     def irregularity(report: str) -> float:
         spreads = []
         for seed in range(10):
@@ -132,7 +132,7 @@ def test_atrial_fibrillation_has_irregular_beats_and_no_p_wave() -> None:
     assert np.mean(p) < 0.6 * np.mean(sinus)
 
 
-def test_premature_ventricular_beat_is_early_and_followed_by_a_pause() -> None:
+def test_premature_beat_is_early_with_a_pause_and_paced_beats_have_a_wide_qrs() -> None:
     for seed in range(5):
         intervals = np.diff(simulate_ecg("Sinus rhythm with PVC(s)", seed=seed).beats_s)
         usual = np.median(intervals)
@@ -150,7 +150,7 @@ def test_potassium_changes_t_wave_and_qrs_duration() -> None:
         assert severe.qrs_ms > 1.15 * simulate_ecg(seed=seed).qrs_ms
 
 
-def test_age_and_sex_change_the_ecg_on_average_but_not_individually() -> None:
+def test_age_and_sex_change_the_mean_but_the_ranges_overlap() -> None:
     def measure(**patient: float) -> tuple[np.ndarray, np.ndarray]:
         ecgs = [simulate_ecg(seed=seed, **patient) for seed in range(40)]
         return np.array([t_wave_height(e, "V3") for e in ecgs]), np.array(
@@ -182,7 +182,7 @@ def test_files_and_tables_match_mimic_iv_ecg(synthetic_dir: Path, mimic_demo: Pa
     assert first["path"] == f"files/p{subject // 10_000}/p{subject}/s{study}/{study}"
 
     def common_fields(path: Path) -> list[list[str]]:
-        """Return the fields of a header other than file names, times and checksums."""
+        """Return the fields of a header that do not depend on the record or its samples."""
         lines = [line.split() for line in path.read_text().splitlines()]
         return [lines[0][1:4], *([*w[1:5], w[7], w[8]] for w in lines[1:13]), lines[13][:2]]
 

@@ -27,7 +27,7 @@ def test_class_1_is_predicted_at_and_above_the_threshold(sex: Targets):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_threshold_maximizes_validation_macro_f1(sex: Targets, seed: int):
+def test_threshold_maximizes_macro_f1(sex: Targets, seed: int):
     rng = np.random.default_rng(seed)
     truth = (rng.random(80) < 0.1).astype(int)
     # Rounding to two decimals gives many records equal probabilities.
@@ -50,9 +50,8 @@ def test_all_records_at_the_chosen_threshold_are_predicted_as_class_1(sex: Targe
 
 
 def test_records_with_equal_probability_are_not_separated(sex: Targets):
-    # The first record at 0.5 has class 1 and the others class 0, so cutting the sorted records
-    # after it would be perfect, but no threshold does. Predicting class 1 for all records at 0.5 is
-    # worse than for none of them.
+    # Of the records at 0.5, only the first has class 1, and no threshold separates it from the
+    # others. Predicting class 1 for all records at 0.5 is worse than for none of them.
     truth = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
     probability = np.array([0.9] * 4 + [0.5] * 9)
     threshold = choose_threshold(probability, truth)

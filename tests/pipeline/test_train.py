@@ -131,7 +131,9 @@ def test_embeddings_beyond_the_limit_are_read_when_they_are_used(
     assert read == ["leads", "timesnet"]
 
 
-def test_run_without_page_draws_no_figure(dataset: Path, store: Path, tmp_path: Path):
+def test_run_without_page_writes_no_html_and_reports_progress(
+    dataset: Path, store: Path, tmp_path: Path
+):
     steps: list[tuple[int, int]] = []
     settings = TrainSettings(weights=RANDOM, repeats=1, fit=QUICK, tasks=("sex",))
     plain = train(

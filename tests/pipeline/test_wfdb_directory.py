@@ -93,7 +93,7 @@ def test_wfdb_directory_follows_the_protocol_of_data_sets(root: Path, source: So
         np.testing.assert_allclose(dataset.read(row), source.ecgs[position], atol=6e-4)
 
 
-def test_headers_without_a_single_segment_are_unreadable(root: Path):
+def test_empty_and_multi_segment_headers_are_unreadable(root: Path):
     dataset = WfdbDirectory("lab", root)
     for name in ("b/empty", "b/parts"):
         with pytest.raises(UnreadableRecord, match=rf"{name}.hea") as failure:

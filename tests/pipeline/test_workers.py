@@ -156,7 +156,7 @@ def test_ranges_of_killed_workers_are_computed_by_others(
     assert all(b'"range_retries": 2' in (file.read() or b"") for file in summary.run_records)
 
 
-def test_number_of_lost_workers_is_that_of_the_scheduler(
+def test_error_states_the_number_of_lost_workers(
     synthetic_dir: Path,
     tmp_path: Path,
     cluster: LocalCluster,
@@ -324,7 +324,7 @@ def test_expert_objects_and_invalid_schedulers_or_workers_are_user_errors(
         ({"devices": ("cuda:1", "cuda:3")}, 4, ["cuda:1", "cuda:3"]),
     ],
 )
-def test_each_device_gets_a_worker(
+def test_workers_are_distributed_over_the_devices(
     options: dict[str, Any], gpus: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)

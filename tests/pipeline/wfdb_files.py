@@ -50,7 +50,7 @@ def random_walk(
 
 
 def read_with_wfdb(record: Path) -> Float32[np.ndarray, "12 time"]:
-    """Read ten seconds in mV with wfdb, computed in float64 and rounded to float32."""
+    """Read ten seconds of `LEADS` in mV with wfdb, computed in float64 and rounded to float32."""
     found = wfdb.rdrecord(str(record), sampto=None)
     names = [name.strip().lower() for name in found.sig_name]
     rows = [names.index(lead.lower()) for lead in LEADS]

@@ -37,7 +37,7 @@ ID_CHUNK_ROWS = 8
 FAILED_DIVISOR = 13
 """The extraction of records whose id is a multiple of this number fails."""
 FAILED_STATUS = 2
-"""Status of these records."""
+"""Status of records whose extraction failed."""
 PROVENANCE = {"dataset": "truth/1", "expert": "known", "dtype": "float16"}
 
 

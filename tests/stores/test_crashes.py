@@ -124,7 +124,7 @@ def kill_and_resume(root: str, kills: int) -> None:
         done = extract_known(root, every_id[:known], seed=0, pause=0)
     store = open_store(location)
     ids = store.record_id
-    # Whole rows are not recomputed; rows that failed before a kill may be.
+    # Whole and failed rows are not recomputed; the number of rows that had failed is not tracked.
     assert known - len(whole) - (expected_status(ids) != WHOLE).sum() <= done <= known - len(whole)
     assert sorted(ids.tolist()) == sorted(every_id[:known].tolist())
     np.testing.assert_array_equal(ids[:RECORDS], every_id[:RECORDS])

@@ -23,7 +23,7 @@ NAMES = FeatureNames(
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A store whose features have names, with one shard of rows."""
+    """Path of a store whose features have names, with one shard of rows."""
     options = LAYOUT | {"feature_names": NAMES}
     with open_for_writing(tmp_path, PROVENANCE, record_id=np.arange(4), **options) as store:
         store.write_shard(0, random_rows(0), whole_status())

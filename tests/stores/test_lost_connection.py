@@ -147,7 +147,7 @@ def test_locations_with_equal_url_and_key_are_equal(root: str):
     assert len({first, second, first.parent}) == 2
 
 
-def test_unreachable_bucket_raises_after_the_connect_timeout(
+def test_unreachable_bucket_raises_and_the_connect_timeout_is_at_most_10_seconds(
     root: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ):
     assert timedelta(seconds=10) >= objects.CONNECT_TIMEOUT

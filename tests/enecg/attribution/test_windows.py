@@ -70,7 +70,7 @@ def test_noise_has_no_windows():
 
 
 def test_t_onsets_of_ludb_are_near_the_cardiologists_marks(ludb: Path):
-    """The method was selected on records with odd numbers; this test uses even numbers."""
+    """The method was selected on odd record numbers; this test uses every fourth even one."""
     dataset = Ludb(ludb)
     ids = dataset.index().record_id.tolist()
     rows = [row for row, record in enumerate(ids) if record % 2 == 0][::4]
@@ -88,7 +88,7 @@ def test_t_onsets_of_ludb_are_near_the_cardiologists_marks(ludb: Path):
 
 
 def median_marked_t_onset(path: Path, lead: str, beats: np.ndarray) -> float:
-    """Return the median distance in samples from a beat to the annotated onset of its T wave."""
+    """Return the median number of samples from a beat to its annotated T onset, NaN without one."""
     annotation = wfdb.rdann(str(path), lead.lower())
     symbols = np.array(annotation.symbol)
     onsets = annotation.sample[:-1][(symbols[:-1] == "(") & (symbols[1:] == "t")]
@@ -104,7 +104,7 @@ def test_lines_connect_the_samples_around_each_window():
     np.testing.assert_allclose(draw_lines(ecg, index)[0], [9, 9, 2, 3, 8, 4, 4])
 
 
-def test_only_the_occluded_wave_changes_an_output_that_depends_on_it():
+def test_only_occlusion_of_the_qrs_changes_an_output_that_depends_on_the_qrs():
     ecg = np.zeros((12, 5000), np.float32)
     ecg[:, 1000:1020] = 1.0
     index = np.full(5000, WINDOWS.index(REST))

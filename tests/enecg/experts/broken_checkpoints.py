@@ -47,13 +47,13 @@ KINDS: dict[str, Callable[[dict[str, torch.Tensor], str, Path], str]] = {
     "pickled object": _add_object,
     "truncated": _truncate,
 }
-"""Functions that write a damaged checkpoint and return the expected message."""
+"""Functions that write a damaged checkpoint and return a pattern that matches the error message."""
 
 
 def assert_rejected(
     expert: str, kind: str, tensors: dict[str, torch.Tensor], key: str, folder: Path
 ) -> None:
-    """Assert that a checkpoint loads, and that damage at `key` raises a one-line message."""
+    """Assert that a checkpoint loads, and that its damaged copy raises a one-line `UserError`."""
     path = folder / "checkpoint.pth"
     torch.save(tensors, path)
     experts.load_expert(expert, str(path))

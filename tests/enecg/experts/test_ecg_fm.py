@@ -66,7 +66,7 @@ def records(count: int) -> Tensor:
 
 
 def checkpoint(name: str = "small") -> State:
-    """Return a checkpoint as fairseq-signals saves it, with empty optimizer and task state."""
+    """Return a checkpoint as fairseq-signals saves it, without optimizer state."""
     source = golden(name)
     return {
         "args": None,

@@ -23,7 +23,7 @@ def test_samples_are_masked_in_spans():
 
 
 @pytest.mark.parametrize("expert", ["dlinear", "timesnet"])
-def test_only_masked_samples_have_errors_and_they_are_zero_in_the_input(expert):
+def test_masked_samples_are_zero_in_the_input_and_each_has_one_error(expert):
     reconstruction = get_definition(expert).reconstruction()
     sizes = {size.name: size.default for size in reconstruction.sizes} | (
         {"model_size": 4, "feed_forward_size": 4, "layers": 1, "kernels": 1, "top_k": 1}

@@ -56,7 +56,7 @@ def test_two_values_for_the_same_expert_are_an_error(values: list[str], message:
         ("/no/such/file.pth", "Weights '/no/such/file.pth' for dlinear do not exist"),
     ],
 )
-def test_unavailable_weights_are_an_error(choice: str, message: str):
+def test_invalid_or_unavailable_weights_are_an_error(choice: str, message: str):
     with pytest.raises(UserError, match=message):
         find_weights("dlinear", choice, None)
 
@@ -110,7 +110,7 @@ def test_truncated_file_is_rejected(tmp_path: Path, name: str):
         ({"weight": torch.zeros(2, 4)}, r"weight \(2, 4\) instead of \(2, 3\)"),
     ],
 )
-def test_mismatched_keys_are_named(change, message: str):
+def test_mismatched_keys_and_shapes_are_named(change, message: str):
     tensors = nn.Linear(3, 2).state_dict() | change
     given = {key: value for key, value in tensors.items() if value is not None}
     with pytest.raises(UserError, match=message):

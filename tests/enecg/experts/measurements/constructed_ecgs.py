@@ -11,7 +11,7 @@ SECONDS = np.arange(5000) / 500
 QRS = ((-0.02, 0.006, -0.12), (0.0, 0.010, 1.0), (0.025, 0.008, -0.3))
 """Time from the R peak in s, width in s and height in mV of Q, R and S."""
 P, T = (-0.16, 0.022, 0.12), (0.27, 0.045, 0.3)
-"""Time, width and height of the P wave and the T wave, like `QRS`."""
+"""Time, width and height of the P wave and the T wave, in the units of `QRS`."""
 
 LEAD_GAINS = {
     "qrs": (0.7, 1.0, -0.8, -0.5, 0.3, 0.9, 1.2, 1.0),
@@ -35,7 +35,7 @@ def make_ecg(
     noise_mv: float = 0.01,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return an ECG as a sum of Gaussian waves, of shape (12, 5000) in mV."""
+    """Return Gaussian waves at the times `beats` (s) plus noise: an ECG (12, 5000) in mV."""
 
     def waves(*parts: tuple[float, float, float]) -> np.ndarray:
         time = SECONDS[:, None] - np.asarray(beats)

@@ -53,7 +53,7 @@ def test_features_are_bitwise_independent_of_the_batch():
     assert np.array_equal(measure(ecgs[order]), together[order])
 
 
-def test_names_are_unique_and_flags_are_features():
+def test_features_have_unique_names_units_descriptions_and_known_flags():
     names = [feature.name for feature in FEATURES]
     assert len(set(names)) == len(names)
     flags = {feature.flag for feature in FEATURES} - {""}
@@ -62,7 +62,7 @@ def test_names_are_unique_and_flags_are_features():
     assert all(feature.unit and feature.description for feature in FEATURES)
 
 
-def test_features_of_noise_are_the_defaults_of_their_flags():
+def test_noise_has_flags_of_zero_and_default_features():
     rng = np.random.default_rng(0)
     values = measure_one(0.1 * rng.standard_normal((12, 5000)))
     for feature in FEATURES:
@@ -86,7 +86,7 @@ def test_implausible_voltages_have_finite_features(scale: float):
     assert np.abs(values).max() <= LIMIT
 
 
-def test_float16_represents_features_within_its_rounding_error():
+def test_float16_represents_qt_and_mean_rr_within_half_a_millisecond():
     """Stores are float16 by default, with a significand of 11 bits."""
     values = measure(varied_ecgs(20))
     stored = values.astype(np.float16).astype(np.float64)
