@@ -1,6 +1,7 @@
 """Configuration of obstore clients for S3, Google Cloud Storage, Azure and web servers."""
 
 import os
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ def connect_object_store(
         The client.
 
     Raises:
-        StoreError: No S3 credentials were found, and `unsigned_fallback` is False.
+        StoreError: No S3 credentials were found, and `unsigned_fallback` is False; boto3 cannot
+            read them; or the URL of the S3 server is invalid.
     """
     # Limit retries by time only: with refused connections, obstore's default of ten retries takes
     # a few seconds.
@@ -54,14 +56,30 @@ def connect_object_store(
     if not is_s3:
         return from_url(url, client_options=client_options, retry_config=retry_config)
     from boto3 import Session
+    from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
-    session = Session()
-    config: S3Config = {"region": session.region_name or DEFAULT_REGION}
+    try:
+        session = Session()
+        config: S3Config = {"region": session.region_name or DEFAULT_REGION}
+        credentials = session.get_credentials()
+    # OSError is raised if the program in `credential_process` does not exist.
+    except (BotoCoreError, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".:")
+        raise StoreError(
+            f"{url}: boto3 cannot read the S3 credentials: {reason}; correct AWS_PROFILE, the other "
+            "AWS variables in the environment, or the files in ~/.aws."
+        ) from error
     if endpoint:
+        # obstore panics if the scheme or the host is missing.
+        if not re.match("https?://[^/]", endpoint):
+            raise StoreError(
+                f"{url}: AWS_ENDPOINT_URL is not the URL of an S3 server; set it to a URL such as "
+                "http://localhost:9000."
+            )
         config["endpoint"] = endpoint
     credential_provider = None
-    if session.get_credentials() is not None:
+    if credentials is not None:
         credential_provider = Boto3CredentialProvider(session)
     elif unsigned_fallback:
         config["skip_signature"] = True

@@ -170,6 +170,41 @@ def test_error_for_a_url_with_a_port_names_aws_endpoint_url(url: str):
         locate(url)
 
 
+@pytest.mark.parametrize(
+    ("environ", "config", "reason"),
+    [
+        ({"AWS_PROFILE": "nobody"}, "", "boto3 .*: The config profile .nobody. could not be found"),
+        ({"AWS_ACCESS_KEY_ID": "lab"}, "", "boto3 .*: Partial credentials found in env"),
+        ({}, "[default", "boto3 .*: Unable to parse config file"),
+        ({}, "[default]\ncredential_process=/nowhere/key", "boto3 .*: .*No such file or directory"),
+        (
+            {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "lab:80"},
+            "",
+            "AWS_ENDPOINT_URL is not the URL of an S3 server",
+        ),
+    ],
+)
+def test_invalid_configuration_of_s3_is_reported(
+    environ: dict[str, str],
+    config: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(config)
+    settings = {
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in (settings | environ).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=f"^s3://lab/stores: {reason}.*; "):
+        locate("s3://lab/stores")
+
+
 def test_store_opened_during_growth_has_ids_and_status_of_equal_length(tmp_path: Path):
     with writable_store(tmp_path) as store:
         early = open_store(store.location)
