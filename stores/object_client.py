@@ -67,8 +67,8 @@ def connect_object_store(
     except (BotoCoreError, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".:")
         raise StoreError(
-            f"{url}: boto3 cannot read the S3 credentials: {reason}; correct AWS_PROFILE, the other "
-            "AWS variables in the environment, or the files in ~/.aws."
+            f"{url}: boto3 cannot read the S3 credentials: {reason}; correct AWS_PROFILE, the "
+            "other AWS variables in the environment, or the files in ~/.aws."
         ) from error
     if endpoint:
         # obstore panics if the scheme or the host is missing.
