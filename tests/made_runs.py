@@ -32,13 +32,13 @@ METHODS = (
 CLASS_NAMES = ("sinus rhythm", "a|b <script>alert(1)</script>", "$\\frac{$", "\x1b[2J Others")
 """Names of the classes of arrhythmia, some of which are not plain text."""
 NOISE = {method: 3.0 - position / 3 for position, method in enumerate(METHODS)}
-"""Noise added to the truth; later methods are better."""
+"""SD of the noise added to the truth or to the logits; later methods have less noise."""
 
 
 def predict(
     task: str, method: str, repeat: int, *, records: int = 60, shuffled: bool = False
 ) -> TaskPredictions:
-    """Predict the truth plus noise, for two records per patient.
+    """Predict the truth plus noise, or a constant for `CONSTANT`; patients have two records.
 
     Args:
         task: Name of the task.
@@ -171,7 +171,7 @@ def make_run(
 
 
 def _write_details(folder: Path, predictions: list[TaskPredictions], repeats: int) -> None:
-    """Write targets, predictions, and weights and losses that differ between the experts."""
+    """Write predictions, targets, learning curves, and gate weights that favor the first expert."""
     pq.write_table(predictions_table(predictions), folder / "predictions.parquet")
     rng = np.random.default_rng(0)
     gate, curves = [], []

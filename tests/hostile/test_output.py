@@ -1,4 +1,4 @@
-"""Untrusted text does not control the terminal, a page or a spreadsheet."""
+"""Untrusted text is escaped, secrets are redacted, and irregular or large files are rejected."""
 
 import gzip
 import html
@@ -89,8 +89,8 @@ def test_secrets_in_malformed_urls_are_not_printed(url: str, capsys: pytest.Capt
         "https:/user:SECRET@host/x",
     ],
 )
-def test_no_option_prints_a_secret(url: str, capsys: pytest.CaptureFixture[str]):
-    """`Path` removes a slash of ``://``, so all options are redacted, not only URLs."""
+def test_no_command_prints_a_secret_in_an_option(url: str, capsys: pytest.CaptureFixture[str]):
+    """`Path` removes a slash of ``://``, so malformed URLs must be redacted too."""
     train = ["train", "--store", "x", "--out", "y"]
     commands = [
         [*train, "--dataset", url],
@@ -185,7 +185,7 @@ def test_numbers_are_kept_in_csv(text: str):
     "namespace",
     ["mimic-iv-ecg/1.0", "../escaped/x", "synthetic/../x", "synthetic/a/b", 3, None, "synthetic"],
 )
-def test_synthetic_data_set_cannot_claim_another_name(namespace: object, tmp_path: Path):
+def test_invalid_name_of_a_synthetic_data_set_is_rejected(namespace: object, tmp_path: Path):
     (tmp_path / "record_list.csv").write_text(
         "subject_id,study_id,file_name,ecg_time,path\n1,2,2,2150-03-01 12:00:00,files/a\n"
     )
@@ -210,7 +210,7 @@ def test_changed_byte_with_restored_time_changes_the_digest(
     assert digests.file_sha256(path) != first
 
 
-def test_compressed_checkpoint_is_rejected(tmp_path: Path):
+def test_compressed_and_irregular_checkpoints_are_rejected(tmp_path: Path):
     import zipfile
 
     torch.save({"x": torch.zeros(10**6)}, tmp_path / "stored.pt")
@@ -266,7 +266,7 @@ def table_files(folder: Path) -> Iterator[Path]:
     yield from (folder / "text.parquet", folder / "ids.parquet")
 
 
-def test_files_that_are_not_tables_are_rejected_with_little_memory(
+def test_irregular_and_large_tables_are_rejected_with_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("pipeline.datasets.table_file.MAX_BYTES", 10**8)

@@ -38,11 +38,10 @@ def read_service(name: str, values: Mapping[str, str], ports: Mapping[str, int])
     Args:
         name: Name of the service.
         values: Values of the variables, as in `.env`.
-        ports: Port of each other service on loopback, by ``HOST:PORT`` in the files. Ports on
-            which this service listens are under ``NAME:PORT`` too.
+        ports: Ports on loopback by ``NAME:PORT`` in the files, of this and all other services.
 
     Returns:
-        The service, in which all hosts are 127.0.0.1.
+        The service, in which the hosts in `ports` and 0.0.0.0 are replaced by 127.0.0.1.
     """
     service: dict[str, Any] = {}
     for file in FILES:

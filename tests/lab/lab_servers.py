@@ -27,7 +27,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECO
         if value := condition():
             return value
         time.sleep(0.5)
-    pytest.fail(f"{what}: not within {seconds:g} s")
+    pytest.fail(f"timed out after {seconds:g} s waiting for {what}")
 
 
 @dataclass
@@ -44,14 +44,14 @@ class Lab:
     def start(self, name: str, *options: str, as_name: str | None = None) -> None:
         """Start a service of the Compose files, and wait until its health check succeeds.
 
-        Options are appended to the command.
+        Options are appended to the command. `as_name` is the name of the process and of its log.
         """
         service = read_service(name, self.values, self.ports)
         environment = {**self.environment, **service.environment}
         process = self.popen(as_name or name, [*service.command, *options], environment)
 
         def ready() -> bool:
-            assert process.poll() is None, f"{name} has ended:\n{self.log(as_name or name)}"
+            assert process.poll() is None, f"{name} has exited:\n{self.log(as_name or name)}"
             return not subprocess.run(
                 [*service.healthcheck], env=environment, capture_output=True
             ).returncode
@@ -61,7 +61,7 @@ class Lab:
     def popen(
         self, name: str, command: Sequence[str], environment: dict[str, str], **options: Any
     ) -> subprocess.Popen[bytes]:
-        """Start a process in a session of its own, which logs to a file."""
+        """Start a process in its own session; its output is appended to ``NAME.log``."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command,
@@ -78,7 +78,7 @@ class Lab:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def run(self, *command: str) -> str:
-        """Run a command of a user, and return its output."""
+        """Run a command in the environment of a user, and return its standard output."""
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True
         )
@@ -86,7 +86,7 @@ class Lab:
         return done.stdout
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to all processes of a service."""
+        """Send a signal to a process and its descendants, and wait until the process exits."""
         process = self.processes.pop(name)
         for member in descendants(process.pid):
             try:
@@ -106,7 +106,7 @@ def descendants(process: int) -> list[int]:
 
 
 def postgres_programs() -> Path:
-    """Return the folder of Postgres's programs, or skip."""
+    """Return the folder of Postgres's programs; skip the test if there is none."""
     folders = [*Path("/usr/lib/postgresql").glob("*/bin")]
     if found := shutil.which("initdb"):
         folders.append(Path(found).resolve().parent)
@@ -116,7 +116,7 @@ def postgres_programs() -> Path:
 
 
 def start_postgres(lab: Lab) -> Path:
-    """Start an empty Postgres server, which cannot run as root, and return its folder."""
+    """Start Postgres with an empty database (as user postgres if root); return its folder."""
     programs = postgres_programs()
     folder = Path(tempfile.mkdtemp(prefix="enecg-lab-"))
     options: dict[str, Any] = {}

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 EXPERTS = ["dlinear", "timesnet"]
 CRASH_SECONDS = 120
-"""Limit for the automation, which takes effect after `CRASHED_AFTER_SECONDS` of `conftest.py`."""
+"""Maximum time until a silent run is set to *Crashed*; see `CRASHED_AFTER_SECONDS`."""
 
 
 def get(url: str, credentials: str | None) -> tuple[int, str]:
@@ -70,7 +70,7 @@ def keys(bucket: Any, prefix: str) -> list[str]:
 
 
 def leases(bucket: Any, prefix: str) -> list[dict[str, Any]]:
-    """Return the leases that are held."""
+    """Return the leases that have not been released."""
     found = [key for key in keys(bucket, prefix) if "/leases/" in key]
     bodies = [json.load(bucket.get_object(Bucket="lab", Key=key)["Body"]) for key in found]
     return [body for body in bodies if not body.get("released")]
@@ -154,7 +154,7 @@ def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
 
 
 def compare_embeddings(lab: Lab) -> None:
-    """Compare the stores of both roots bitwise."""
+    """Assert that the stores of both roots have the same ids, status and embeddings."""
     from stores.opening import resolve
 
     with pytest.MonkeyPatch.context() as patch:

@@ -14,7 +14,7 @@ LAB_HEADER = (
 
 
 def records(*rows: tuple[int, int, str | None]) -> pd.DataFrame:
-    """Return rows of (record, patient, time), as from `read_records`."""
+    """Return a table of (record, patient, time) rows in the form of `read_records`."""
     frame = pd.DataFrame(rows, columns=["record_id", "patient_id", "ecg_time"])
     return frame.assign(ecg_time=pd.to_datetime(frame["ecg_time"]).astype("datetime64[s]"))
 

@@ -42,7 +42,7 @@ def test_batches_of_a_fast_expert_grow_to_the_maximum():
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0.5, 4), (5.0, 1), (0.1, 16)])
-def test_batch_takes_the_target_time(seconds: float, expected: int):
+def test_batch_takes_at_most_the_target_time_or_has_one_ecg(seconds: float, expected: int):
     batch_size = BatchSize(None, "cpu")
     batch_size.update(FIRST, seconds * FIRST)
     assert batch_size.size == expected

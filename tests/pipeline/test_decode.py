@@ -47,7 +47,7 @@ def failure_reason(record: Path) -> str:
     with pytest.raises(UnreadableRecord) as failure:
         read_wfdb(record)
     assert failure.value.reason in REASONS
-    assert str(record.parent) in failure.value.detail, "the message does not name the file"
+    assert str(record.parent) in failure.value.detail, "the message does not contain the folder"
     assert failure.value.detail.endswith(".")
     assert "\n" not in failure.value.detail
     return failure.value.reason

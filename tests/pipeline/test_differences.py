@@ -49,7 +49,7 @@ def test_binary_task_has_the_difference_of_auroc_too():
 
 
 def test_paired_interval_is_narrower_than_that_of_independent_methods():
-    """Both methods share a large error of the same records, which cancels in the difference."""
+    """Both methods have nearly the same large errors, which cancel in the difference."""
     rng = np.random.default_rng(0)
     ids = np.arange(200)
     truth = rng.normal(60, 15, 200)
@@ -105,7 +105,7 @@ def test_table_names_the_chosen_methods(tmp_path: Path):
 @pytest.mark.parametrize(
     "value", [None, "x", {"a": 1}, [{}], [[1]], [{"task": "age", "mean": "a"}]]
 )
-def test_damaged_values_are_reported(key: str, value: object, tmp_path: Path):
+def test_damaged_values_are_errors_and_missing_ones_empty(key: str, value: object, tmp_path: Path):
     folder = make_run(tmp_path / "run", tasks=("age",))
     document = json.loads((folder / "results.json").read_text())
     assert document[key] == []

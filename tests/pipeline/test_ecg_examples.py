@@ -21,7 +21,7 @@ from pipeline.waveforms.errors import UnreadableRecord
 
 @dataclass
 class Recordings:
-    """A data set of ECGs in memory with the records of `made_runs`, one of them unreadable."""
+    """A data set of ECGs in memory with the record ids of `made_runs`; one may be unreadable."""
 
     namespace: str = "mimic-iv-ecg/1.0"
     unreadable: int | None = None

@@ -118,7 +118,7 @@ def test_expert_object_is_extracted_trained_and_evaluated(tmp_path: Path, synthe
     assert {"amplitudes", ENSEMBLE} <= {score.method for score in evaluation.scores}
 
 
-def test_expert_object_needs_the_store_of_its_spec(tmp_path: Path, synthetic_dir: Path):
+def test_expert_object_requires_its_store_and_a_unique_name(tmp_path: Path, synthetic_dir: Path):
     dataset, store = f"mimic-iv-ecg:{synthetic_dir}", tmp_path / "lab"
     enecg.extract(dataset, store, [Amplitudes()])
     other = Amplitudes(2)

@@ -33,7 +33,7 @@ HOSTILE = [
 
 
 def headers(valid: bytes) -> st.SearchStrategy[bytes]:
-    """Draw a valid header with changed bytes, fields and lines, or random bytes."""
+    """Return a strategy that draws a valid header with random changes, or random bytes."""
 
     @st.composite
     def mutated(draw: st.DrawFn) -> bytes:
@@ -113,8 +113,8 @@ def check_error(error: UnreadableRecord, reasons: tuple[str, ...] = REASONS) -> 
 def compare_with_wfdb(record: Path, signals: LeadSignals, rows: list[int]) -> None:
     """Compare the samples with those that wfdb reads from the original header.
 
-    wfdb ignores text that is not ASCII and fields that it cannot parse, so it may read another
-    record or none.
+    wfdb ignores text that is not ASCII and fields that it cannot parse. Records that it therefore
+    cannot read, or reads with other signals or another rate, are not compared.
     """
     try:
         head = wfdb.rdheader(str(record))

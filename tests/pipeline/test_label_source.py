@@ -226,7 +226,7 @@ def test_rows_without_a_valid_id_are_skipped_and_counted(
     ) in found.notes
 
 
-def test_missing_file_is_reported(source: MimicIvEcg, tmp_path: Path):
+def test_missing_and_broken_files_are_errors(source: MimicIvEcg, tmp_path: Path):
     for name in ("none.csv", "none.parquet"):
         with pytest.raises(UserError, match=f"{name} does not exist; pass a CSV or Parquet file"):
             resolve_labels(source, tmp_path / name, parse_tasks(["lvef:regression"]), [])
@@ -320,7 +320,7 @@ def test_bad_cells_of_the_papers_tasks_are_counted(source: MimicIvEcg, tmp_path:
 
 @pytest.mark.parametrize("code", [29999, 32767, -32768, 65535, 181])
 @pytest.mark.parametrize("subset", [False, True])
-def test_codes_of_ecg_machines_are_missing_values_in_any_table(
+def test_axes_outside_their_range_are_missing_values_in_any_table(
     code: int, subset: bool, source: MimicIvEcg, synthetic_dir: Path, tmp_path: Path
 ):
     measured = pd.read_csv(synthetic_dir / "machine_measurements.csv")

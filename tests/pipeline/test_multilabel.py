@@ -31,7 +31,7 @@ def store(synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def labels(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with labels from heart rate, age and sex, a few of them missing."""
+    """A file with labels from heart rate, age and sex; those of three records are missing."""
     known = MimicIvEcg(synthetic_dir).labels()
     rate = (60_000 / known["rr_interval"]).to_numpy()
     findings = {
@@ -167,7 +167,7 @@ def test_loaded_run_reproduces_predictions(
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
 
 
-def test_sweep_compares_with_the_constant_predictor(
+def test_sweep_finds_a_lower_loss_than_the_constant_predictor(
     synthetic_dir: Path, store: Path, labels: Path, tmp_path: Path
 ):
     settings = TrainSettings(

@@ -29,7 +29,7 @@ def browser() -> Iterator[Any]:
     if found is None:
         pytest.skip("no Chromium found; install one, or set ENECG_BROWSER to its path")
     with sync_api.sync_playwright() as playwright:
-        # A browser in a container has no user namespaces for its sandbox.
+        # Chromium's sandbox requires user namespaces, which many containers do not have.
         running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield running
         running.close()

@@ -1,4 +1,4 @@
-"""Predictions from waveforms: equality with stored embeddings, refusals, coverage and warnings."""
+"""Predictions from waveforms and from stored embeddings: equality, errors, coverage, warnings."""
 
 import json
 import re

@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 
 def kill_at(records: int):
-    """Return a progress callback that raises when this many records are done."""
+    """Return a progress callback that raises `Killed` once this many records are done."""
 
     def progress(done: int, total: int) -> None:
         if done >= records:
@@ -140,7 +140,7 @@ def test_unreadable_records_are_counted_and_listed(lab: SimpleNamespace, synthet
     assert set(listed["record_id"]) <= set(MimicIvEcg(synthetic_dir).index().record_id)
 
 
-def test_files_are_private_unless_shared(lab: SimpleNamespace, tmp_path: Path):
+def test_files_are_private_by_default(lab: SimpleNamespace):
     folder = lab.result.weights.parent
     assert folder.stat().st_mode & 0o777 == 0o700
     private = [lab.result.weights, lab.result.patients_file, folder / "state.pt"]
@@ -167,7 +167,7 @@ def test_test_patients_of_all_repeats_are_not_used(
     used = read_list(result.patients_file)
     tested = set.union(*read_patients(MimicIvEcg(data), tmp_path / "run"))
     assert not used & tested
-    # The patients without a readable record are never drawn, so they may be listed as used.
+    # Training never draws the patients without a readable record, so they may be listed as used.
     assert used | tested == set(map(str, index.patient_id))
 
 

@@ -327,7 +327,7 @@ def test_digest_table_finds_digests_and_needs_32_bytes_per_record(capacity: int)
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert size <= 32 * capacity + 1000
-    # Half of the digests collide in their first bytes.
+    # Half of the digests have the same first 8 bytes, which determine the slot.
     digests = [
         bytes(8) + number.to_bytes(8, "big") if number % 2 else number.to_bytes(16, "little")
         for number in range(capacity)

@@ -32,7 +32,7 @@ from pipeline.waveforms.record_files import OutsideRootError, RecordFiles
 
 
 class Web:
-    """A web server that ignores range requests and records the requests it receives."""
+    """A web server that ignores ranges and records the headers and concurrency of requests."""
 
     def __init__(self, directory: Path) -> None:
         self.headers: list[dict[str, str]] = []
@@ -86,7 +86,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_equal(dataset: Dataset, other: Dataset, rows: range | None = None) -> int:
-    """Compare all records or their failure reasons; return the number of readable records."""
+    """Assert equal records or failures of two data sets; return the number of readable records."""
     assert dataset.namespace == other.namespace
     assert dataset.index().digest == other.index().digest
     readable = 0
