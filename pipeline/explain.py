@@ -16,13 +16,10 @@ from pipeline.explanation.explained_output import explained_output, select_class
 from pipeline.explanation.options import ExplainOptions
 from pipeline.explanation.results import ExplainedRecord, ExplanationResult
 from pipeline.prediction.live_run import load_run
-from pipeline.report.explanation_files import MARKER, write_explanation
+from pipeline.report.explanation_files import FIGURES, MARKER, write_explanation
 from pipeline.runs.output_folder import check_output
 
 Progress = Callable[[int, int], None]
-
-FIGURES = 3
-"""Number of records, from the first, whose attributions of samples are kept and drawn."""
 
 
 def explain(
@@ -94,6 +91,7 @@ def explain(
             *(chosen, signal, baseline, ecg.windows), steps=options.steps, mixture=ENSEMBLE
         )
         if len(explained) >= FIGURES:
+            # Only figures show the contributions of samples.
             methods = {name: _without_samples(explanation) for name, explanation in methods.items()}
         class_name = "" if targets.task.kind == "regression" else targets.classes[chosen.index]
         explained.append(ExplainedRecord(ecg, class_name, methods))

@@ -20,6 +20,8 @@ MARKER = "explanation.json"
 PAGE = "explanation.html"
 TABLES = "explanation.md"
 SHARES = "shares.csv"
+FIGURES = 3
+"""Number of records with a figure, from the first."""
 
 CAPTION = (
     f"{START_S:g} to {STOP_S:g} s of the record. Red increases the output, blue decreases it; each "
@@ -47,10 +49,9 @@ def to_text(result: ExplanationResult) -> str:
 def write_explanation(result: ExplanationResult, folder: Path) -> None:
     """Write the page, figures, and the tables as Markdown, CSV and JSON.
 
-    Records whose integrated gradients by sample were not kept have no figure.
-
     Args:
-        result: The explanation.
+        result: The explanation. The integrated gradients of the first `FIGURES` records must have
+            their `values`.
         folder: Output folder; files of an earlier explanation with the same names are replaced.
 
     Raises:
@@ -58,8 +59,7 @@ def write_explanation(result: ExplanationResult, folder: Path) -> None:
     """
     figures = [
         (f"Record {record.ecg.record_id}", draw(result, record))
-        for record in result.records
-        if _has_samples(record)
+        for record in result.records[:FIGURES]
     ]
     page = render_page(
         "explanation.html",
@@ -93,11 +93,3 @@ def draw(result: ExplanationResult, record: ExplainedRecord) -> str:
     """
     title = f"Attributions of {result.title} for record {record.ecg.record_id}"
     return encode_svg(plot_explanation(result, record), title)
-
-
-def _has_samples(record: ExplainedRecord) -> bool:
-    """Return whether every method with gradients has contributions by sample."""
-    return all(
-        explanation.attribution is None or explanation.attribution.values is not None
-        for explanation in record.methods.values()
-    )

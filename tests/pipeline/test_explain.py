@@ -23,6 +23,7 @@ from pipeline.explanation.options import ExplainOptions
 from pipeline.explanation.results import ExplanationResult
 from pipeline.prediction.live_run import load_run
 from pipeline.report.explanation_figure import plot_explanation
+from pipeline.report.explanation_files import write_explanation
 from pipeline.report.explanation_tables import largest_relative_error, record_table, to_long_csv
 from pipeline.train import train
 from pipeline.training.settings import TrainSettings
@@ -137,6 +138,18 @@ def test_page_and_tables_name_untrained_experts_and_the_largest_error(
         shares = one.methods[row["method"]].shares
         expected = "" if shares is None else f"{shares[row['window']]:.6f}"
         assert row["share"] == expected
+
+
+def test_expert_without_gradients_has_figures_of_the_first_records(
+    explained: tuple[ExplanationResult, Path], tmp_path: Path
+):
+    records = [
+        replace(record, methods={"measurements": record.methods["measurements"]})
+        for record in [*explained[0].records] * 2
+    ]
+    write_explanation(replace(explained[0], records=records), tmp_path / "why")
+    figures = sorted(path.name for path in (tmp_path / "why").glob("figure-*"))
+    assert figures == ["figure-1.svg", "figure-2.svg", "figure-3.svg"]
 
 
 def test_records_that_cannot_be_explained_are_refused_with_a_reason(
