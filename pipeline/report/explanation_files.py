@@ -52,7 +52,7 @@ def write_explanation(result: ExplanationResult, folder: Path) -> None:
     Args:
         result: The explanation. The integrated gradients of the first `FIGURES` records must have
             their `values`.
-        folder: Output folder; files of an earlier explanation with the same names are replaced.
+        folder: Output folder; the files of an earlier explanation are replaced.
 
     Raises:
         UserError: The folder is not writable, or another process is writing to it.
@@ -70,7 +70,7 @@ def write_explanation(result: ExplanationResult, folder: Path) -> None:
         caption=CAPTION,
         tables=explanation_tables(result),
     )
-    with replace_output(folder, MARKER) as unfinished:
+    with replace_output(folder, MARKER, optional=("figure-[0-9]*.svg",)) as unfinished:
         (unfinished / PAGE).write_text(page, encoding="utf-8")
         for number, (_, svg) in enumerate(figures, start=1):
             (unfinished / f"figure-{number}.svg").write_text(svg, encoding="utf-8")

@@ -16,8 +16,8 @@ from pipeline.runs.results import CONFIG, PROVENANCE, RESULTS
 RUN_FILES = (CONFIG, PROVENANCE, RESULTS)
 """Files that every version of EnECG writes into a run folder."""
 
-PAGES = ("results.html", "results-with-ecgs.html")
-"""Pages of an earlier run, which are deleted even if the new run has none."""
+OPTIONAL_FILES = ("results.html", "results-with-ecgs.html", "*.patients.txt")
+"""Patterns of files that a run may lack. Those of an earlier run are deleted."""
 
 UNFINISHED = "unfinished"
 """Name of the subfolder that contains the new files until they are complete."""
@@ -53,7 +53,13 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str =
 
 
 @contextmanager
-def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -> Iterator[Path]:
+def replace_output(
+    folder: Path,
+    marker: str = CONFIG,
+    *,
+    optional: Collection[str] = OPTIONAL_FILES,
+    share: bool = False,
+) -> Iterator[Path]:
     """Replace an earlier output in `folder` if the `with` block succeeds.
 
     Args:
@@ -61,13 +67,15 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
         marker: Name of the file that identifies a complete output. The old marker is deleted
             before any file is replaced, and the new marker is moved into place last, so an
             interrupted replacement is not mistaken for a complete output.
+        optional: Patterns of files of an earlier output that are deleted even if the new output has
+            no files of the same names.
         share: Whether other users may read the files, subject to the process's umask. By default
             only their owner can, because they contain patient ids and labels.
 
     Yields:
         A new subfolder for the files. When the block ends, they replace files of the same names;
-        `PAGES` and subfolders ``repeat-*`` of an earlier run are deleted. If the block raises an
-        exception, the new files are deleted.
+        `optional` files and subfolders ``repeat-*`` of an earlier run are deleted. If the block
+        raises an exception, the new files are deleted.
 
     Raises:
         UserError: The folder is not writable, or another process is writing to it.
@@ -91,8 +99,9 @@ def replace_output(folder: Path, marker: str = CONFIG, *, share: bool = False) -
                 (folder / marker).unlink(missing_ok=True)
                 for earlier in folder.glob("repeat-[0-9]*"):
                     shutil.rmtree(earlier)
-                for name in PAGES:
-                    (folder / name).unlink(missing_ok=True)
+                for pattern in optional:
+                    for earlier in folder.glob(pattern):
+                        earlier.unlink()
                 for path in sorted(unfinished.iterdir(), key=lambda path: path.name == marker):
                     path.replace(folder / path.name)
         finally:

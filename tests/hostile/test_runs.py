@@ -167,6 +167,15 @@ def test_second_writer_is_rejected_and_the_first_finishes(tmp_path: Path):
     assert (folder / "config.json").read_text() == "second"
 
 
+def test_files_that_the_new_run_lacks_are_deleted(tmp_path: Path):
+    for names in (["results.html", "timesnet.patients.txt"], ["dlinear.patients.txt"]):
+        with replace_output(tmp_path / "run") as unfinished:
+            for name in ("config.json", *names):
+                (unfinished / name).touch()
+    found = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert found == ["config.json", "dlinear.patients.txt"]
+
+
 def test_full_disk_is_a_user_error_and_keeps_the_earlier_run(
     finished: Path, synthetic_dir: Path, store: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ):

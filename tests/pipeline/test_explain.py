@@ -140,7 +140,7 @@ def test_page_and_tables_name_untrained_experts_and_the_largest_error(
         assert row["share"] == expected
 
 
-def test_expert_without_gradients_has_figures_of_the_first_records(
+def test_expert_without_gradients_has_figures_of_the_first_records_only(
     explained: tuple[ExplanationResult, Path], tmp_path: Path
 ):
     records = [
@@ -150,6 +150,8 @@ def test_expert_without_gradients_has_figures_of_the_first_records(
     write_explanation(replace(explained[0], records=records), tmp_path / "why")
     figures = sorted(path.name for path in (tmp_path / "why").glob("figure-*"))
     assert figures == ["figure-1.svg", "figure-2.svg", "figure-3.svg"]
+    write_explanation(replace(explained[0], records=records[:1]), tmp_path / "why")
+    assert [path.name for path in (tmp_path / "why").glob("figure-*")] == ["figure-1.svg"]
 
 
 def test_records_that_cannot_be_explained_are_refused_with_a_reason(
