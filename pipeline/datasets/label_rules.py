@@ -29,8 +29,9 @@ NON_DIAGNOSTIC = (
 FIRST_LINE_SKIPPED = "reports whose first line was skipped, because it is not a diagnosis"
 """Description of these reports in the counts of skipped rows."""
 
-_MAX_ITEM = 10**18 - 1
-"""Largest integer that `mimic_tables.columns.integer` parses."""
+_MAX_ITEM = 2**53 - 1
+"""Largest item id. `mimic_tables.potassium` compares item ids as DOUBLE, in which larger integers
+can be equal to their neighbors."""
 
 _MAX_WINDOW_HOURS = 24 * 365.0
 

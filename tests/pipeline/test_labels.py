@@ -562,7 +562,7 @@ def test_mimic_demo_label_counts_match_independent_count(
         {"match": "last"},
         {"potassium_items": ()},
         {"potassium_items": (0,)},
-        {"potassium_items": (10**18,)},
+        {"potassium_items": (2**53,)},
         {"abnormal": "feeling"},
         {"potassium_low": 6},
         {"report": "18"},

@@ -28,8 +28,8 @@ from pipeline.datasets.plausibility import PLAUSIBLE
 
 RESULT_COLUMNS = ("subject_id", "itemid", "charttime", "valuenum")
 
-# A cast to DOUBLE is faster than `columns.integer`. It is exact for MIMIC's item ids, which are far
-# below 2**53.
+# A cast to DOUBLE is faster than `columns.integer`. It is exact for item ids below 2**53, and
+# `LabelRules` rejects others.
 _ITEM = "try_cast(itemid AS DOUBLE)"
 
 _PLACES = 1 << 38
