@@ -135,12 +135,10 @@ def _check_data(
     dataset: str | None, store: str | None, experts: tuple[str, ...]
 ) -> Iterator[Finding]:
     """Run the checks of the data set and the store."""
-    records = None
+    opened: list[Dataset] = []
     if dataset is not None:
         from flows.doctor import data_checks
         from pipeline.datasets.registry import open_dataset
-
-        opened: list[Dataset] = []
 
         def check_index() -> Iterator[Finding]:
             source = open_dataset(dataset)
@@ -150,17 +148,16 @@ def _check_data(
         yield from run_check("data set: index", check_index)
         if opened:
             source = opened[0]
-            records = len(source.index())
             yield from run_check("data set: records", lambda: data_checks.check_records(source))
             yield from run_check("labels", lambda: data_checks.check_labels(source))
     if store is not None:
         from flows.doctor import store_checks
 
         yield from run_check("store", lambda: store_checks.check_store(store))
-        if records is not None:
-            count = records
+        if opened:
+            name, records = opened[0].namespace, len(opened[0].index())
             yield from run_check(
-                "disk space", lambda: store_checks.check_space(store, count, experts)
+                "disk space", lambda: store_checks.check_space(store, name, records, experts)
             )
 
 

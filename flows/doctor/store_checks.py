@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from enecg.experts import get_definition
 from enecg.leads import LeadsSample
 from flows.doctor.finding import Finding, from_error
@@ -115,25 +117,42 @@ def _remove(probe: Location) -> None:
     probe.root.remove_staging(probe.key)
 
 
-def check_space(url: str, records: int, experts: Sequence[str]) -> Iterator[Finding]:
-    """Compare the free disk space with the size of new stores in float16.
+def check_space(
+    url: str, namespace: str, records: int, experts: Sequence[str]
+) -> Iterator[Finding]:
+    """Compare the free disk space with the size in float16 of the embeddings to add.
 
-    Existing stores are not subtracted. The store of the gate's leads is included.
+    The shards of each expert's largest store in float16 are subtracted. The store of the gate's
+    leads is included.
 
     Args:
         url: Root folder or URL of the stores.
+        namespace: Name and version of the data set, such as ``ludb/1.0.1``.
         records: Number of records in the data set.
         experts: Names of the experts.
 
     Yields:
         One finding.
     """
-    features = LeadsSample.spec.embedding_size
-    features += sum(get_definition(name).embedding_size for name in experts)
+    features = {name: get_definition(name).embedding_size for name in experts}
+    features[LeadsSample.spec.name] = LeadsSample.spec.embedding_size
+    existing = dict.fromkeys(features, 0)
+    for store in open_stores(url, namespace).stores:
+        expert = store.location.parent.name
+        layout = (store.features, store.array("embedding").dtype.itemsize)
+        if layout == (features.get(expert), FLOAT16_BYTES):
+            shards = np.unique(np.flatnonzero(store.status()) // store.shard_rows)
+            existing[expert] = max(existing[expert], len(shards) * store.shard_rows)
     # A shard has full size even if only some of its rows are present.
     shard_rows = default_shard_rows(records)
-    needed = -(-records // shard_rows) * shard_rows * features * FLOAT16_BYTES
-    text = f"new stores of {records:,} records and {len(experts)} experts: {format_bytes(needed)}"
+    rows = -(-records // shard_rows) * shard_rows
+    needed = sum(
+        max(0, rows - existing[name]) * size * FLOAT16_BYTES for name, size in features.items()
+    )
+    text = (
+        f"embeddings to add for {records:,} records and {len(experts)} experts: "
+        f"{format_bytes(needed)}"
+    )
     root = locate(url)
     if not isinstance(root.root, LocalRoot):
         yield Finding("disk space", "ok", f"{text}; the space of {root} is unknown")

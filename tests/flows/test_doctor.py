@@ -135,7 +135,7 @@ def test_store_on_s3_passes_and_a_missing_bucket_fails(s3_root: str, s3_server: 
 
 def test_disk_space_is_compared_with_the_embeddings(tmp_path: Path):
     def check(records: int) -> Finding:
-        return next(store_checks.check_space(str(tmp_path / "new"), records, ("dlinear",)))
+        return next(store_checks.check_space(str(tmp_path / "new"), "a/1", records, ("dlinear",)))
 
     assert check(1).status == "ok"
     assert check(10**12).status == "failed"
@@ -149,10 +149,24 @@ def test_disk_space_includes_rows_that_fill_a_shard(
 
     def check(free: int) -> Finding:
         monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
-        return next(store_checks.check_space(str(tmp_path), 1025, ("dlinear",)))
+        return next(store_checks.check_space(str(tmp_path), "a/1", 1025, ("dlinear",)))
 
     assert check(2 * shard - 1).status == "failed"
     assert check(2 * shard).status == "ok"
+
+
+def test_disk_space_excludes_embeddings_in_existing_stores(
+    synthetic_dir: Path, synthetic_stores: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = open_dataset(f"mimic-iv-ecg:{synthetic_dir}").namespace
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+
+    def check(records: int, *experts: str) -> Finding:
+        return next(store_checks.check_space(str(synthetic_stores), name, records, experts))
+
+    assert check(1024, "dlinear").status == "ok"
+    assert check(1025, "dlinear").status == "failed"
+    assert check(1024, "dlinear", "tempo").status == "failed"
 
 
 def test_unknown_expert_is_an_error(run_enecg: RunCommand):
