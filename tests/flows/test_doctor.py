@@ -1,4 +1,4 @@
-"""`enecg doctor` on a healthy set-up, and with one fault at a time."""
+"""`enecg doctor` on a healthy setup, and with one fault at a time."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ def by_name(check: Check) -> dict[str, Finding]:
     return {finding.name: finding for finding in run_check("check", check)}
 
 
-def test_healthy_set_up_passes(synthetic_dir: Path, tmp_path: Path, run_enecg: RunCommand):
+def test_healthy_setup_passes(synthetic_dir: Path, tmp_path: Path, run_enecg: RunCommand):
     (tmp_path / "store").mkdir()
     arguments = ("--dataset", f"mimic-iv-ecg:{synthetic_dir}", "--store", tmp_path / "store")
     done = run_enecg("doctor", *arguments, "--json")

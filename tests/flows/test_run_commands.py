@@ -113,7 +113,7 @@ def test_run_commands_import_neither_prefect_nor_torch(folder: Path):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs with predictions; `other` has other patients than `a` and `b`."""
+    """Three runs with predictions; `other` has another digest of cohorts than `a` and `b`."""
     root = tmp_path_factory.mktemp("drawn")
     for name, changes in (("a", {}), ("b", {"settings": {"seed": 7}})):
         make_run(root / name, details=True, tasks=("age",), repeats=1, **changes)

@@ -172,7 +172,7 @@ def compare_embeddings(lab: Lab) -> None:
 
 
 def check_artifacts(lab: Lab, run: str) -> None:
-    """Check the artifacts of a run and its subflows, and the link to its page."""
+    """Check a run's and its subflows' artifacts, and the links to its page and failed records."""
     found = {
         artifact["key"]: artifact
         for artifact in api(lab, "artifacts/latest/filter", {"limit": 100})

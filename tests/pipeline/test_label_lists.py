@@ -42,7 +42,7 @@ def read(task: Task, **columns: object) -> tuple[list[object], Counter[str]]:
         ["{'MI': 80.0, 'HYP': 0.0}", "['HYP', 'MI']", "{'MI': 1}", "{}", ""],
     ],
 )
-def test_codes_are_separated_by_the_first_separator_of_the_column(cells: list[str]):
+def test_codes_are_split_at_separators_or_read_from_python_literals(cells: list[str]):
     lists, skipped = read(CODES, codes=cells)
     assert lists == [("HYP", "MI"), ("HYP", "MI"), ("MI",), (), None]
     assert not skipped

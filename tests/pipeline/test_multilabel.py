@@ -1,4 +1,4 @@
-"""Multilabel tasks, from a file of labels through training to evaluation on other data."""
+"""Multilabel tasks, from a file of labels through training to evaluation."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ECG-JEPA, compared with the outputs of its source.
+"""ECG-JEPA, compared with the outputs of its published code ("the source").
 
 golden/README-ecgfounder-ecg-jepa.md describes the golden files.
 """

@@ -1,4 +1,4 @@
-"""ECGFounder, compared with the outputs of its source.
+"""ECGFounder, compared with the outputs of its published code ("the source").
 
 golden/README-ecgfounder-ecg-jepa.md describes the golden files.
 """

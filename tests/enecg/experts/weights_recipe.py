@@ -14,9 +14,9 @@ GOLDEN = Path(__file__).parent / "golden"
 def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Return a random parameter, seeded by its name.
 
-    The values are normal with an SD of 0.1 around 0, or around 1 for vectors named ``weight``. The
-    SD of TimesNet's token convolution is 3, so that the ECG and not the position embedding
-    determines the periods.
+    The values are normal with an SD of 0.1 around 0, or around 1 for vectors whose name ends with
+    ``weight``. The SD of TimesNet's token convolution is 3, so that the ECG and not the position
+    embedding determines the periods.
     """
     scale = 3.0 if "tokenConv" in name else 0.1
     drawn = scale * np.random.RandomState(crc32(name.encode())).standard_normal(shape)
