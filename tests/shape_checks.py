@@ -30,5 +30,5 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 def install() -> None:
-    """Check calls of `MODULES` that are imported from now on."""
+    """Check the calls of functions in those `MODULES` that are imported after this call."""
     install_import_hook(MODULES, "shape_checks.check")

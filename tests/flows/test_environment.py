@@ -112,7 +112,7 @@ def test_configured_server_is_found_and_prefect_imported_only_if_a_file_may_conf
     assert imported == str(any("url" in text.lower() for text in files.values()))
 
 
-def test_waiting_threads_of_torch_sleep():
+def test_wait_policy_of_openmp_is_passive():
     program = """
 import os
 import flows.cli
@@ -120,7 +120,7 @@ from flows.environment import set_defaults
 set_defaults(os.environ, quiet=True)
 import torch
 """
-    # libgomp prints its settings when torch loads it. Later changes would have no effect.
+    # libgomp reads and prints its settings when torch loads it; later changes have no effect.
     environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -1,4 +1,4 @@
-"""The Docker image contains the code, and no data, labels or runs."""
+"""The build context of the Docker image contains the code, and no data, labels or runs."""
 
 import tomllib
 from pathlib import Path

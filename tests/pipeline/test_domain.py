@@ -15,7 +15,7 @@ def correlated(records: int, seed: int) -> torch.Tensor:
 
 
 def test_distance_is_that_of_the_full_covariance():
-    """For this number of records, probabilistic PCA and the sample covariance agree."""
+    """For many records, probabilistic PCA and the sample covariance agree within 10 %."""
     train = correlated(3000, 1)[:2000]
     domain = fit_domain(train, correlated(100, 2), seed=0)
     new = correlated(50, 3)

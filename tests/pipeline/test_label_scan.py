@@ -44,7 +44,7 @@ def ecgs() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    """Return 4,000 rows whose comments contain line ends, quotes and text that resembles a row."""
+    """Return a table of 4,000 rows; comments contain line ends, quotes and text like a row."""
     rng = np.random.default_rng(1)
     row = ",".join(["50971"] * 16)
     comments = (

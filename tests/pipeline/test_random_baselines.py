@@ -35,7 +35,7 @@ def predictions(folder: Path, method: str) -> pd.DataFrame:
 def lab(
     synthetic_dir: Path, synthetic_stores: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
-    """A run of dlinear, with weights from a file, and measurements, with all baselines."""
+    """A run of dlinear (weights from a file) and measurements, with both kinds of baselines."""
     folder = tmp_path_factory.mktemp("baselines")
     dataset, store = f"mimic-iv-ecg:{synthetic_dir}", folder / "store"
     weights = folder / "dlinear.safetensors"

@@ -207,7 +207,7 @@ def test_ridge_regression_is_that_of_the_best_expert_on_validation_records(
         for prediction in repeat.predictions
         if (prediction.method, prediction.task.name) == (RIDGE, "age")
     )
-    # The penalty hardly matters for this feature, so any small one gives the same regression.
+    # The penalty hardly matters for this feature, so any small penalty is equivalent.
     fitted = np.isin(IDS, np.concatenate([cohort.train, cohort.validation]))
     expected = Ridge(1e-3).fit(informative[fitted].numpy(), age[fitted].numpy())
     tested = informative[torch.from_numpy(ours.record_id - IDS[0])].numpy()

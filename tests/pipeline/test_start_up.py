@@ -28,7 +28,7 @@ def test_training_imports_slow_libraries_only_where_it_uses_them():
     assert find_imported(SLOW, *steps) == [set(), {"matplotlib"}]
 
 
-def test_definitions_of_experts_are_read_without_torch_and_scipy():
+def test_definitions_of_experts_are_read_without_torch_scipy_and_numpy():
     assert find_imported({*SLOW, "torch", "scipy", "numpy"}, READ_DEFINITIONS) == [set()]
 
 

@@ -10,7 +10,7 @@ from pipeline.extraction.threads import choose_threads, use_threads
     ("busy", "workers", "expected"),
     [(0.1, 1, 8), (3.2, 1, 5), (7.9, 1, 1), (8.0, 1, 1), (0.1, 2, 4), (3.9, 2, 2), (0.0, 16, 1)],
 )
-def test_busy_cores_get_no_thread(
+def test_threads_are_the_idle_cores_divided_by_the_workers(
     busy: float, workers: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ):
     # 16 cores, of which this process may use the last 8.

@@ -199,7 +199,7 @@ def test_no_patient_is_in_two_parts_of_a_repeat(results: Results, dataset: Path)
         assert [round(len(part) / 30, 1) for part in parts] == [0.7, 0.2, 0.1]
 
 
-def test_rate_of_training_counts_the_records_of_the_cohorts(
+def test_config_has_the_number_of_records_of_each_cohort(
     dataset: Path, store: Path, tmp_path: Path
 ):
     run(dataset, store, tmp_path / "run", repeats=2, tasks=("age",), patients=20)

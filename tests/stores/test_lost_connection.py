@@ -48,7 +48,7 @@ def restore_later(proxy: TcpProxy, seconds: float) -> None:
     "key",
     ["embedding/c/1", pytest.param("status/c/1", marks=pytest.mark.slow), "leases"],
 )
-def test_write_survives_a_temporary_connection_loss(root: str, proxy: TcpProxy, key: str):
+def test_write_succeeds_after_a_temporary_connection_loss(root: str, proxy: TcpProxy, key: str):
     with writable_store(root) as store:
         store.write_shard(0, random_rows(0), whole_status())
         proxy.cut_within(key.encode())

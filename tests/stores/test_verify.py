@@ -156,7 +156,7 @@ def overwrite(store: EmbeddingStore, name: str, rows: slice, value: object) -> N
         writable.array(name)[rows] = value
 
 
-def test_infinite_values_in_a_whole_row_are_reported(root: str):
+def test_row_with_infinite_values_is_reported_and_set_to_absent_by_repair(root: str):
     store = fill(root)
     overwrite(store, "embedding", slice(2, 3), np.inf)
     assert messages(store) == ["shard 0: 1 row with status whole but with NaN or infinity"]
@@ -164,7 +164,7 @@ def test_infinite_values_in_a_whole_row_are_reported(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 0, 1]
 
 
-def test_undefined_status_is_reported(root: str):
+def test_undefined_status_is_reported_and_restored_by_repair(root: str):
     store = fill(root)
     overwrite(store, "status", slice(2, 3), 77)
     assert messages(store) == ["shard 0: 1 row with an undefined status"]
@@ -172,7 +172,7 @@ def test_undefined_status_is_reported(root: str):
     assert open_store(store.location).status(0).tolist() == [1, 1, 1, 1]
 
 
-def test_partial_data_of_a_row_that_is_not_whole_is_reported_and_removed(root: str):
+def test_partial_data_of_a_row_that_is_not_whole_is_reported_and_removed_by_repair(root: str):
     store = fill(root)
     partial = np.full((1, 8), np.nan, np.float16)
     partial[0, 0] = 1

@@ -35,7 +35,7 @@ def make_ecg(
     noise_mv: float = 0.01,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return Gaussian waves at the times `beats` (s) plus noise: an ECG (12, 5000) in mV."""
+    """Return an ECG (12, 5000) in mV: noise, and Gaussian waves at the times `beats` in s."""
 
     def waves(*parts: tuple[float, float, float]) -> np.ndarray:
         time = SECONDS[:, None] - np.asarray(beats)
