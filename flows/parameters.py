@@ -159,7 +159,8 @@ Store = Annotated[
     str,
     Parameter(
         group=STORES,
-        help="Root of the shared Zarr stores: a folder or a URL (s3://BUCKET/PREFIX, file://PATH).",
+        help="Root of the shared Zarr stores: a folder or a URL (s3://BUCKET/PREFIX, "
+        "file:///PATH).",
     ),
     # Like `check_url`, this pattern rejects URLs with credentials. A Prefect server applies it
     # before it saves the parameters of a deployment.

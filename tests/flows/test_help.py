@@ -1,16 +1,20 @@
 """Help, examples and shell completion of all commands."""
 
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from cyclopts import App
 
 from flows.cli import enecg, job_app
 from flows.help_examples import EXAMPLES, example
+from flows.parameters import Store
+from stores.url import check_url
 
 HEAVY = {
     *("torch", "transformers", "peft", "captum", "sklearn", "scipy", "pandas", "matplotlib"),
@@ -41,6 +45,12 @@ def test_help_shows_an_example_that_the_command_accepts(command: str, run_enecg)
     program, *words = shlex.split(example(command).removeprefix("Example: ").splitlines()[0])
     assert program == "enecg"
     enecg().parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_urls_in_the_help_of_store_are_valid():
+    _, parameter, *_ = get_args(Store)
+    schemes = [check_url(url) for url in re.findall(r"\w+://[\w/]+", parameter.help)]
+    assert schemes == ["s3", "file"]
 
 
 def test_help_of_prefect_run_shows_its_own_command(capsys: pytest.CaptureFixture[str]):
