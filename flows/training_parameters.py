@@ -95,8 +95,9 @@ Ecgs = Annotated[
 Threads = Annotated[
     int,
     *number(
-        "Maximum number of experts whose heads are trained at the same time on a CPU, with one "
-        "thread each; 0 selects the number of cores. Results do not depend on the number.",
+        "Maximum number of threads that train on a CPU, each the heads of one expert or of one "
+        "expert and repeat; 0 selects the number of cores. --memory-limit can reduce the number. "
+        "Results do not depend on it.",
         TRAINING,
         ge=0,
     ),
