@@ -5,8 +5,8 @@ python -m benchmarks extraction      # run benchmarks/extraction.py with its def
 python -m benchmarks all --quick     # run all on small data, and print one table
 python -m benchmarks all             # run all with their default sizes; takes hours
 
-`all` runs the benchmarks that report ratios and need no real data set. Both quantities of a ratio
-are measured in the same run.
+`all` runs the benchmarks that report ratios and need no real data set, and prints their other
+output to standard error. Both quantities of a ratio are measured in the same run.
 """
 
 import ast
@@ -35,7 +35,7 @@ FULL: dict[str, str] = {
     "train": "--folder {folder}",
     "training_cost": "--folder {folder}/cost",
 }
-"""Arguments of each benchmark that reports ratios and needs no real data set."""
+"""Arguments of the benchmarks for `all`; `{folder}` is replaced by a temporary folder."""
 QUICK: dict[str, str] = {
     "decode": "--records 60 --repeats 3 --seconds 0.3",
     "extraction": "--experts dlinear measurements --records 64 --rounds 3",
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def run_all(commands: dict[str, str]) -> None:
-    """Run benchmarks one after the other and print the table of their ratios."""
+    """Run benchmarks in turn, print their ratios, and exit with an error if a benchmark failed."""
     rows, failed = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in commands.items():

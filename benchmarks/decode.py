@@ -1,13 +1,13 @@
 """Decoding rate in records per second, relative to numpy and wfdb in the same run.
 
-    python benchmarks/decode.py                          # 300 synthetic records
+    python benchmarks/decode.py                          # about 300 synthetic records
     python benchmarks/decode.py --folder data/ludb       # LUDB, or MIMIC-IV-ECG
 
 All methods read the same files from the page cache. In each of `--repeats` rounds, every method
-runs for `--seconds`. The median over the rounds is reported, because timings on a shared machine
-vary. Rates are per second of CPU time and per second of wall-clock time; several threads improve
-only the latter. For decoding in processes, only the CPU time of the process that receives the
-records is measured.
+runs for at least `--seconds`. The median over the rounds is reported, because timings on a shared
+machine vary. Rates are per second of CPU time and per second of wall-clock time; several threads
+can improve only the wall-clock rate. For decoding in processes, only the CPU time of the
+process that receives the records is measured.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=300, help="maximum number of records")
     parser.add_argument("--repeats", type=int, default=7, help="number of rounds")
     parser.add_argument(
-        "--seconds", type=float, default=1.0, help="duration of each method in a round"
+        "--seconds", type=float, default=1.0, help="minimum duration of each method in a round"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -78,12 +78,7 @@ def readable_records(folder: Path, files: DirectoryFiles) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Rate:
-    """Records per second.
-
-    Attributes:
-        cpu: Records per second of CPU time.
-        wall: Records per second of wall-clock time.
-    """
+    """Records per second of CPU time and of wall-clock time."""
 
     cpu: float
     wall: float
@@ -129,7 +124,7 @@ def read_samples(root: str, record: str) -> np.ndarray:
 def measure_rate(
     read: Callable[[str], object], records: list[str], seconds: float, threads: int = 1
 ) -> Rate:
-    """Read records repeatedly for some seconds and return the rate."""
+    """Read records repeatedly for at least `seconds` and return the rate."""
     names = cycle(records)
     done, start, start_cpu = 0, time.perf_counter(), time.process_time()
 
@@ -164,7 +159,7 @@ def measure_processes(
 
 
 def measure_with_wfdb(read: Callable[[str], object], records: list[str], seconds: float) -> Rate:
-    """Measure `read` with wfdb as decoder of format 16; by default, wfdb decodes others."""
+    """Measure `read` with wfdb as the decoder of all formats, including format 16."""
     original = lead_signals.digital_samples
     lead_signals.digital_samples = decode_with_wfdb
     try:
@@ -190,8 +185,8 @@ def report(rates: dict[str, list[Rate]]) -> None:
         for field in ("cpu", "wall")
     )
     print(
-        "| method | records per s of CPU time | time relative to `fromfile` "
-        "| time relative to `fromfile, astype` | rate relative to `rdrecord` "
+        "| method | records per s of CPU time | CPU time relative to `fromfile` "
+        "| CPU time relative to `fromfile, astype` | CPU rate relative to `rdrecord` "
         "| records per s of wall-clock time |\n|---|--:|--:|--:|--:|--:|"
     )
     fromfile, astype, rdrecord, *_ = cpu.values()

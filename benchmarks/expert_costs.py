@@ -38,7 +38,7 @@ SHOWN = 4
 
 
 def synthetic_ecgs(count: int, device: str) -> torch.Tensor:
-    """Return ECGs of synthetic patients in mV."""
+    """Return synthetic ECGs in mV, of shape (count, 12, 5000)."""
     with tempfile.TemporaryDirectory() as folder:
         synthesize(Path(folder) / "data", patients=count, seed=0, spoiled_fraction=0)
         dataset = MimicIvEcg(Path(folder) / "data")
@@ -46,7 +46,7 @@ def synthetic_ecgs(count: int, device: str) -> torch.Tensor:
 
 
 def seconds_of(work: Callable[[], object], device: str) -> float:
-    """Return the wall-clock time of a call on a GPU, or the CPU time of a call on a CPU."""
+    """Return the seconds that a call takes: wall-clock time for a GPU, CPU time for a CPU."""
     if torch.device(device).type != "cuda":
         started = time.process_time()
         work()
@@ -58,7 +58,7 @@ def seconds_of(work: Callable[[], object], device: str) -> float:
 
 
 def profile_shares(expert: Expert, ecg: torch.Tensor) -> str:
-    """Return the operators that take most of the time, with their shares in percent."""
+    """Return the operators with the largest shares of the time, and these shares in percent."""
     is_gpu = ecg.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
     with profile(activities=activities) as profiled:
@@ -73,12 +73,11 @@ def profile_shares(expert: Expert, ecg: torch.Tensor) -> str:
 
 
 def main() -> None:
-    """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experts", nargs="+", default=[*DEFAULT_EXPERTS])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument(
-        "--records", type=int, default=16, help="number of ECGs, at least one batch"
+        "--records", type=int, default=16, help="number of ECGs; increased to --batch"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")

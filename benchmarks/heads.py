@@ -9,17 +9,17 @@ and validation patients:
 
 - ridge regression (penalty selected by cross-validation) and logistic regression (C = 0.01), on
   each standardized embedding and on all embeddings concatenated;
-- histogram gradient boosting (settings: `BOOSTED`), on all embeddings concatenated and on the
-  measurements.
+- histogram gradient boosting (settings: `BOOSTED`), on all embeddings concatenated and, if
+  available, on the expert `measurements`.
 
-Multilabel tasks have one model per label. The last table of EnECG compares it with EnECG without
-each expert: the gate is trained again on the heads of the other experts.
+Multilabel tasks have one model per label. With several experts, another table compares EnECG
+with EnECG without each expert: the gate is trained again on the heads of the other experts.
 
 The benchmark prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC
 for binary tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is
-better), means over the repeats. Gains are paired differences between the default and another
-method, positive where the default is better, with a 95 % interval from a bootstrap by test patient.
-Values of the other methods are in parentheses.
+better), means over the repeats. The first row of a table is a method of `DEFAULT`. Gains
+are its paired differences from other methods, positive where it is better, with a 95 % interval
+from a bootstrap by test patient. Values of the other methods are in parentheses.
 """
 
 import argparse
@@ -57,6 +57,7 @@ from stores.record_ids import as_ids
 
 ADAPTATIONS: tuple[Adaptation, ...] = ("linear-lora", "lora")
 DEFAULT = ADAPTATIONS[0]
+"""Adaptation of the heads that is compared with other methods."""
 LINEAR, BOOSTING = "linear", "boosting"
 ALL_EMBEDDINGS = "all embeddings"
 PENALTIES = np.logspace(-1, 6, 15)
@@ -127,7 +128,7 @@ def main() -> None:
 
 
 def draw_cohorts(inputs: Inputs, repeats: int) -> tuple[Inputs, list[Cohort]]:
-    """Draw cohorts.
+    """Draw a random split of all patients for each repeat.
 
     Returns:
         The inputs, restricted to the tasks with labels in all cohorts, and the cohorts.
@@ -144,8 +145,8 @@ def draw_cohorts(inputs: Inputs, repeats: int) -> tuple[Inputs, list[Cohort]]:
 def choose_embeddings(features: Features, model: str) -> dict[str, Features]:
     """Return the embeddings that a model is fitted on, by name.
 
-    Every model is fitted on all embeddings concatenated; linear models also on each embedding, and
-    gradient boosting, which would take too long on each, also on the measurements.
+    Both models are fitted on all embeddings concatenated. Linear models are also fitted on each
+    embedding. Gradient boosting, which takes longer, is also fitted on the measurements.
     """
     concatenated = torch.cat([embedding.float() for embedding in features.experts.values()], 1)
     parts = {ALL_EMBEDDINGS: replace(features, experts={ALL_EMBEDDINGS: concatenated})}
@@ -190,7 +191,7 @@ def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None
 def print_comparisons(
     tasks: Sequence[Task], method: str, others: Sequence[tuple[str, str]], values: Values
 ) -> None:
-    """Print the value of a method of the default family, and its gains over other methods."""
+    """Print the value of a method of `DEFAULT`, and its gains over other methods."""
     metrics = [choose_metric(task) for task in tasks]
     titles = [f"{task.name}, {metric.name}" for task, metric in zip(tasks, metrics, strict=True)]
     print(f"\n| {method} | {' | '.join(titles)} |\n|---|{'--:|' * len(tasks)}")
@@ -270,7 +271,7 @@ def build_model(task: Task, model: str, embedding: str) -> Any:
 def probe(
     inputs: Inputs, features: Features, cohorts: list[Cohort], model: str = LINEAR
 ) -> Iterator[TaskPredictions]:
-    """Fit scikit-learn's model for each task, embedding and repeat, and yield its predictions."""
+    """Fit a model for each task, embedding and repeat; yield its predictions for test records."""
     for task in inputs.tasks:
         for expert, embedding in features.experts.items():
             for repeat, cohort in enumerate(cohorts):

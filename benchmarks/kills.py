@@ -40,7 +40,7 @@ MAX_SECONDS = 1.0
 
 
 class ConstantDataset:
-    """A data set in which every sample of a record equals its id."""
+    """A data set in which every sample of a record equals the record's id."""
 
     def __init__(self, name: str) -> None:
         self.namespace = f"{name}/1"
@@ -84,14 +84,14 @@ def extract_slowly(name: str, root: str, seconds_per_row: float, pipe: int) -> N
 
 @dataclass
 class Tally:
-    """Counts over all kills.
+    """Counts over all child processes.
 
     Attributes:
         kills: Killed processes.
         finished: Completed extractions.
-        computed: Rows computed, including repeated ones.
+        computed: Rows computed, including repeated ones, without the gate's leads.
         needed: Rows of the completed extractions, without the gate's leads.
-        lost: Whole rows that are no longer whole after a later kill.
+        lost: Whole rows that are no longer whole after a later child process.
         differing: Whole rows that differ from the known embedding, or from their earlier value.
     """
 
@@ -149,17 +149,17 @@ def fork(work: Callable[[int], None]) -> tuple[int, int]:
 
 
 def wait_for(child: int, pipe: int) -> tuple[int, bytes]:
-    """Wait for a child; return the signal that killed it (0 if none) and the bytes it wrote."""
+    """Wait for a child; return the signal that killed it (0 if none) and the written bytes."""
     with os.fdopen(pipe, "rb") as file:
         written = file.read()
     _, outcome = os.waitpid(child, 0)
     if os.WIFEXITED(outcome) and os.WEXITSTATUS(outcome):
-        raise SystemExit("An extraction failed; see the traceback above.")
+        raise SystemExit("A child process failed; see the traceback above.")
     return (os.WTERMSIG(outcome) if os.WIFSIGNALED(outcome) else 0), written
 
 
 def compare(name: str, root: str, before: Rows, tally: Tally) -> Rows:
-    """Compare the whole rows with the known embeddings, and with the whole rows `before`."""
+    """Count lost rows and differing rows in `tally`, and return the rows that are whole now."""
 
     def send(pipe: int) -> None:
         with os.fdopen(pipe, "wb") as file:
@@ -173,7 +173,7 @@ def compare(name: str, root: str, before: Rows, tally: Tally) -> Rows:
 
 
 def run(root: str, kills: int, seconds_per_row: float) -> Tally:
-    """Extract data sets one after the other, and kill the extractions at random times."""
+    """Extract data sets in turn, kill extractions at random times, and return the counts."""
     random = np.random.default_rng(0)
     tally = Tally()
     for number in count(1):

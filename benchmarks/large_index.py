@@ -113,13 +113,12 @@ def _measure(name: str, records: int, folder: str) -> tuple[float, float, float,
 
 
 def main() -> None:
-    """Run the steps and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=11_000_000)
     parser.add_argument(
         "--folder",
         type=Path,
-        help="folder in which a temporary folder for the stores is created",
+        help="folder for the temporary stores; default: the system's temporary folder",
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -5,10 +5,11 @@
     python benchmarks/latency.py --run runs/first             # an existing run
 
 Without `--run`, the benchmark extracts a few synthetic patients, which takes minutes, and trains a
-run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times with different ECGs, and
+run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times with synthetic ECGs, and
 times the parts of each call. The table shows the call with the median wall-clock time, so that its
-parts add up to the total. Latencies depend on the sizes of the models, not on their weights. The
-CPU time is also printed, because other processes increase the wall-clock time.
+parts add up to the total. Latencies depend on the sizes of the models; only that of TimesNet also
+depends on the weights and the ECG. The CPU time is also printed, because other processes increase
+the wall-clock time.
 """
 
 import argparse
@@ -43,18 +44,18 @@ FUNCTIONS = {
     "combine": MODELS,
     "relative_distances": MODELS,
 }
-"""Table row of each function that `LiveRun.predict` calls."""
+"""Table row of each timed function of the module `live_run`."""
 REST, TOTAL = "rest", "total: LiveRun.predict"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="run folder; default: a new run")
-    parser.add_argument("--experts", default=EXPERTS, help="experts of the new run")
-    parser.add_argument("--patients", type=int, default=14, help="patients of the new run")
+    parser.add_argument("--experts", default=EXPERTS, help="comma-separated experts of the new run")
+    parser.add_argument("--patients", type=int, default=14, help="number of synthetic patients")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="torch threads; default: torch's")
-    parser.add_argument("--calls", type=int, default=15, help="calls after the warm-up")
+    parser.add_argument("--threads", type=int, help="torch threads; default: torch's default")
+    parser.add_argument("--calls", type=int, default=15, help="number of calls after the warm-up")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def make_run(folder: Path, experts: tuple[str, ...]) -> Path:
-    """Extract embeddings with untrained experts, and train a run with one repeat."""
+    """Extract embeddings with untrained experts, train one repeat, and return the run folder."""
     dataset, weights = f"mimic-iv-ecg:{folder / 'data'}", ("random:0",)
     extract(dataset, folder / "store", experts, options=ExtractOptions(weights=weights))
     settings = TrainSettings(
@@ -82,18 +83,14 @@ def make_run(folder: Path, experts: tuple[str, ...]) -> Path:
 
 
 class Latency(NamedTuple):
-    """Time in ms."""
+    """Wall-clock time and CPU time in ms."""
 
     wall: float
     cpu: float
 
 
 class PartTimer:
-    """Total time of each part of a call.
-
-    Attributes:
-        times: Total time by name of the part.
-    """
+    """Total time of each part of a call, by name of the part."""
 
     def __init__(self) -> None:
         self.times: dict[str, Latency] = defaultdict(lambda: Latency(0.0, 0.0))

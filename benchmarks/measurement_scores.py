@@ -3,8 +3,8 @@
     python benchmarks/measurement_scores.py --ptb-xl data/ptb-xl --ludb data/ludb
 
 The benchmark evaluates scikit-learn's HistGradientBoosting with 200 iterations and a learning rate
-of 0.05 in a 5-fold cross-validation by patient, repeated twice. Errors are means over the folds; an
-AUROC is computed over all predictions of a repeat, and averaged over the repeats.
+of 0.05 in a 5-fold cross-validation by patient, repeated twice. Errors are means ± SD over all
+folds. An AUROC is computed over all predictions of a repeat, and averaged over the repeats.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def splits(patients: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def report_age(name: str, features: np.ndarray, labels: pd.DataFrame, patients: np.ndarray) -> None:
-    """Print the MAE of age predictions, and that of the median age of the training records."""
+    """Print the MAE of age predictions, and that of predicting the median training age."""
     age = labels["age"].to_numpy(float)
     known = np.isfinite(age)
     features, age, patients = features[known], age[known], patients[known]

@@ -23,7 +23,7 @@ from stores.creation import SHARD_ROWS
 
 
 def peak(data: Path, records: int, experts: list[str], batch: int) -> tuple[float, float]:
-    """Extract all records; return the peak memory in MB and the seconds."""
+    """Extract all records; return the peak memory in MB and the duration in seconds."""
     options = ExtractOptions(
         weights=("random:0",),
         device="cpu",
@@ -40,7 +40,6 @@ def peak(data: Path, records: int, experts: list[str], batch: int) -> tuple[floa
 
 
 def main() -> None:
-    """Run the benchmark and print a line per size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, nargs="+", default=[2_000, 20_000, 200_000])
     parser.add_argument("--experts", nargs="+", default=["dlinear"])

@@ -5,12 +5,12 @@
         [--experts dlinear timesnet measurements] [--repeats 5] [--limit N] [--task NAME:KIND]
 
 The store must contain embeddings of the other experts, with the weights random:0 where they have
-weights. The benchmark adds the embeddings of codec_v6. Cohorts, tasks and tables are those of
-`benchmarks/heads.py`.
+weights. The benchmark adds the embeddings of codec_v6. Cohorts, tasks and the format of the tables
+are those of `benchmarks/heads.py`.
 
-codec_v6 reads one lead and labels each sample by wave, beat and rhythm. An embedding contains the
-mean and standard deviation of its last states, and the mean probabilities, for each of
-`LEADS_READ`.
+codec_v6 reads one lead and labels each sample by wave, beat and rhythm. For each of `LEADS_READ`,
+an embedding contains the mean and standard deviation over time of the model's last states, and the
+mean probabilities of the classes.
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
     python benchmarks/pooling.py DATASET [--experts ...] [--weights random:0] [--records 200]
 
-An expert embeds each ECG once, and its states are pooled with every pooling. Heads are trained with
-the settings and cohorts of `enecg train`. The score of a pooling is the error of its heads divided
-by the error of the constant predictor, averaged over tasks. For classification, the error is 1
-minus the metric. A score of 1 means the same error as the constant predictor, and 0 means no error.
-Because the score is used to select the default pooling, it is computed on validation patients, not
-on test patients.
+The states of an expert are computed once per ECG and pooled with every pooling. Heads are trained
+with the default settings and cohorts of `enecg train`. The score of a pooling is the error of its
+heads divided by the error of the constant predictor, averaged over repeats and tasks. For
+classification, the error is 1 minus the metric. A score of 1 means the same error as the constant
+predictor, and 0 means no error. Because the score is used to select the default pooling, it is
+computed on validation patients, not on test patients.
 """
 
 import argparse
@@ -57,10 +57,10 @@ def embed(
 
 
 def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Train heads and return their errors by task, relative to those of the constant predictor."""
+    """Train heads; return their errors by task, divided by those of the constant predictor."""
     ids = labels.index.to_numpy()
     cohort = draw_cohort(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
-    # Use a third of the validation patients for early stopping, and the rest for the score.
+    # Use a third of the validation records for early stopping, and the rest for the score.
     third = len(cohort.validation) // 3
     parts = {
         "train": cohort.train,

@@ -5,7 +5,7 @@
 
 Without `--dataset`, a run is trained on synthetic patients and tested on other synthetic patients.
 With `--dataset`, coverage is measured on the test records of each repeat. With `--folder`, stores
-and runs are kept and reused.
+and the run are kept; a later call reuses this run even if its other options differ.
 """
 
 import argparse
@@ -58,12 +58,12 @@ def main() -> None:
     parser.add_argument("--dataset", help="data set; default: synthetic ECGs")
     parser.add_argument("--other", help="second data set for which warnings are counted")
     parser.add_argument("--experts", default="dlinear,measurements")
-    parser.add_argument("--patients", type=int, default=300, help="synthetic patients")
+    parser.add_argument("--patients", type=int, default=300, help="number of synthetic patients")
     parser.add_argument("--limit", type=int, help="use only the first LIMIT records")
     parser.add_argument(
-        "--equal", type=int, default=40, help="number of records to compare with the store"
+        "--equal", type=int, default=40, help="maximum number of records to compare"
     )
-    parser.add_argument("--folder", type=Path, help="folder for stores and runs")
+    parser.add_argument("--folder", type=Path, help="folder for data, stores and run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = arguments.folder or Path(temporary)
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def make_run(dataset: Dataset, folder: Path, experts: tuple[str, ...], limit: int | None) -> Path:
-    """Extract embeddings with untrained experts and train a run, unless it exists."""
+    """Extract embeddings with untrained experts and train a run, unless its folder exists."""
     run = folder / "run"
     if not run.exists():
         weights = ("random:0",)
@@ -110,7 +110,7 @@ def make_run(dataset: Dataset, folder: Path, experts: tuple[str, ...], limit: in
 
 
 def report_equality(live: LiveRun, dataset: Dataset, store: Path, limit: int) -> None:
-    """Print the largest differences of embeddings and predictions from waveforms and the store."""
+    """Print how embeddings and predictions from waveforms differ from those from the store."""
     predictions = [
         result
         for result in predict(live, dataset=dataset, limit=limit)
@@ -126,7 +126,8 @@ def report_equality(live: LiveRun, dataset: Dataset, store: Path, limit: int) ->
     for name, embedding in {**stored.experts, "sampled leads": stored.leads}.items():
         now = (features.leads if name == "sampled leads" else features.experts[name]).float()
         difference = (now - embedding.float()).abs()
-        spacing = difference / embedding.float().abs().clamp_min(2.0**-14) * 2**10
+        exponent = embedding.float().abs().clamp_min(2.0**-14).frexp().exponent
+        spacing = difference * torch.exp2(11.0 - exponent)
         equal = (difference == 0).float().mean()
         print(
             f"| embedding {name} | {difference.max():.3g}, at most {spacing.max():.2g} units in "
@@ -167,7 +168,7 @@ Predicted = dict[int | str, dict[float, dict[str, TaskPrediction]]]
 
 
 def predict_all(live: LiveRun, dataset: Dataset) -> Predicted:
-    """Predict all readable records from their waveforms; embed each record only once."""
+    """Predict all readable records from their waveforms, for each of `COVERAGES`."""
     predicted: Predicted = {}
     for ids, ecg in batches(dataset):
         features = live.embed(ecg)
@@ -179,7 +180,7 @@ def predict_all(live: LiveRun, dataset: Dataset) -> Predicted:
 
 
 def predict_test(run: Path, repeat: int, store: Path) -> Predicted:
-    """Predict the test records of a repeat from their stored embeddings."""
+    """Predict the test records of a repeat from the store, for each of `COVERAGES`."""
     live = load_run(run, repeat)
     ids = np.array(live.saved.cohorts[repeat]["test"])
     features = read_run_features(run, store, ids)
@@ -192,7 +193,7 @@ def predict_test(run: Path, repeat: int, store: Path) -> Predicted:
 
 
 def batches(dataset: Dataset, size: int = 64) -> Iterator[tuple[list[int | str], torch.Tensor]]:
-    """Yield ids and ECGs of the readable records."""
+    """Yield ids and ECGs of the readable records in batches."""
     ids: list[int | str] = []
     ecgs: list[np.ndarray] = []
     for row, record in enumerate(dataset.index().record_id.tolist()):
@@ -251,7 +252,11 @@ def compare(prediction: TaskPrediction, truth: float | str) -> tuple[bool, float
 
 
 def report_warnings(live: LiveRun, dataset: Dataset, limit: int = 200) -> None:
-    """Print the share of ECGs with the warning for unusual ECGs, after each of `CHANGES`."""
+    """Print the share of ECGs with a distance above `FAR`, after each of `CHANGES`.
+
+    At most `limit` ECGs are used, without training and validation records of the run's first
+    repeat. Refused ECGs count as ECGs with a distance above `FAR`.
+    """
     print(f"| {dataset.namespace} | median of the largest relative distance | warnings |")
     print("|---|---|---|")
     same = dataset.namespace == live.saved.config["dataset"]

@@ -5,8 +5,8 @@
 
 The store must contain embeddings with these weights and with `random:0`. Heads on both are trained
 on the same patients. The benchmark fails if a test patient was in the pretraining data. It prints a
-Markdown table of main metrics: means over repeats, and paired differences with 95 % intervals from
-a bootstrap by patient.
+Markdown table of the main metric of each task: means over repeats, and paired differences with 95 %
+intervals from a bootstrap by patient.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
         inputs.dataset.namespace,
         ListPaths(settings.weights),
     )
-    assert len(pretrained) == len(experts), "the weights have no pretraining metadata"
+    assert len(pretrained) == len(experts), "a store has no pretraining metadata"
     cohorts, _ = check_cohorts(
         splits.cohorts, pretrained, inputs.labels["patient_id"], exclude=False
     )

@@ -65,7 +65,6 @@ def read_patients(dataset: Dataset, count: int) -> tuple[np.ndarray, dict[int, n
 
 
 def embed(expert: Expert, ecgs: np.ndarray) -> np.ndarray:
-    """Embed ECGs in batches."""
     with torch.inference_mode():
         parts = [
             expert.embed(torch.from_numpy(ecgs[start : start + BATCH]))
@@ -83,7 +82,7 @@ def measure(
 ) -> None:
     """Print the distances of one expert.
 
-    The first row is for another record of the same patient, if there is one. The other rows
+    The first row is for other records of the same patients, if there are any. The other rows
     are for the extended records, one row per duration and rule.
 
     Args:

@@ -1,7 +1,7 @@
 """Many small flow runs against one Prefect server: lost runs, lock errors, and memory.
 
-Some runs are executed in this process, and others by a worker. With `--postgres URL`, the server
-uses this database instead of SQLite.
+Runs of the flow `extract` are executed in this process, and runs of `verify` by a worker. With
+`--postgres URL`, the server uses this database instead of SQLite.
 """
 
 import argparse
@@ -23,12 +23,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 LOCKED = re.compile("database is locked|deadlock|could not serialize", re.I)
 SAMPLES = 5
+"""Number of memory measurements during the runs."""
 RETRIED: list[str] = []
 """Paths of the requests that were retried, because the database was busy (status 503)."""
 
 
 def memory_of_tree_mb(process: int) -> float:
-    """Return the resident memory of a process and its children in MB."""
+    """Return the resident memory of a process and its descendants in MB."""
     total = 0
     pending = [process]
     for pid in pending:
@@ -99,7 +100,7 @@ def run_in_process(
 def run_by_worker(
     api: str, server: int, parameters: dict[str, Any], runs: int, folder: Path
 ) -> None:
-    """Run the deployment `verify` with a worker, and print memory and states."""
+    """Run the deployment `verify` with a worker, and print memory, states and lock errors."""
     quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "check": True}
     subprocess.run(["prefect", "work-pool", "create", "lab", "--type", "process"], **quiet)
     subprocess.run(["prefect", "--no-prompt", "deploy", "--name", "verify"], **quiet)

@@ -5,7 +5,7 @@
 The killed extraction runs with another host name, in a namespace created by `unshare` of
 util-linux. Its leases therefore expire only after 45 s without renewal, like those of a failed
 machine or a recreated container. The time is measured from the start of the second extraction until
-it holds the leases of all stores.
+it has acquired the leases of all stores and planned the missing rows.
 """
 
 import argparse
@@ -46,13 +46,13 @@ def acquire_leases(root: str, experts: int, then: Callable[[int], None]) -> None
 
 
 def hold(leases: int) -> None:
-    """Print the number of leases, and hold them until the process is killed."""
+    """Print the number of leases, and hold them for an hour or until the process is killed."""
     print(leases, flush=True)
     time.sleep(3600)
 
 
 def start_on_other_host(root: str, experts: int) -> subprocess.Popen[str]:
-    """Start an extraction with another host name."""
+    """Start an extraction with the host name `HOST` that acquires and holds its leases."""
     namespaces = ["--uts", *([] if os.getuid() == 0 else ["--map-root-user"])]
     own = [sys.executable, __file__, "--root", root, "--experts", str(experts), "--hold"]
     return subprocess.Popen(
@@ -79,7 +79,7 @@ def main() -> None:
             held = other.stdout.readline().strip()
             other.kill()
         if not held:
-            raise SystemExit("The first extraction did not start; unshare may not be permitted.")
+            raise SystemExit("The first extraction did not start; check that unshare is permitted.")
         print(f"killed on {HOST}: {held} leases held")
         started = time.monotonic()
         acquire_leases(

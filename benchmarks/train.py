@@ -1,4 +1,4 @@
-"""Training time from cached embeddings with all heads in one pass, compared with other procedures.
+"""Training time from cached embeddings, compared with that of other procedures.
 
     python benchmarks/train.py --folder /tmp/bench                 # 10,000 records
     python benchmarks/train.py --folder /tmp/bench --records 100000 --no-experts
@@ -10,9 +10,10 @@ number of epochs. The measured times are compared with extrapolated times:
 (a) the paper's procedure, which passes every batch through the experts in every epoch of every
     task and repeat. Only its forward passes are counted, extrapolated from those for 64 ECGs. The
     ratio is relative to EnECG's total time.
-(b) the same heads as separate peft modules, one per expert, task, repeat and fold, extrapolated
-    from the time of 20 optimizer steps for each expert and task. The ratio is relative to the time
-    of EnECG's heads alone.
+(b) the LoRA heads as separate peft modules, one per expert, task, repeat and fold, extrapolated
+    from the time of 20 optimizer steps for each expert and task. Each epoch is a pass over all
+    training records; those of EnECG can be shorter (`count_steps`). The ratio is relative to the
+    time of EnECG's heads alone, which includes their ridge regressions.
 
 Another row is the total time of one extraction (forward passes only) and the training.
 """
@@ -142,7 +143,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         heads = time.perf_counter() - started
         separate = time_separate_heads(features.experts, options, batch_size)
         print_row(batch_size, "heads only, including those of the folds", heads, total, enecg)
-        procedure = "(b) the same heads as separate peft modules, extrapolated"
+        procedure = "(b) the LoRA heads as separate peft modules, extrapolated"
         print_row(batch_size, procedure, separate, heads, "heads only")
     if not options.no_experts:
         per_record = time_experts(options.device)
@@ -176,7 +177,7 @@ def print_row(
 
 
 def fill_stores(folder: Path, dataset: NoiseDataset) -> Cache:
-    """Fill stores with noise, with as many features as the experts have."""
+    """Fill stores with noise, with as many features as the experts have, and open them."""
     stores = {}
     for name in (*EXPERTS, LeadsSample.spec.name):
         leads = name == LeadsSample.spec.name
@@ -197,10 +198,10 @@ def fill_stores(folder: Path, dataset: NoiseDataset) -> Cache:
 def time_separate_heads(
     experts: dict[str, torch.Tensor], options: argparse.Namespace, batch_size: int
 ) -> float:
-    """Estimate the seconds to train the heads one by one, including those of the folds."""
+    """Estimate the seconds to train LoRA heads one by one, including those of the folds."""
     seconds = 0.0
-    # In each epoch, all training records are used once for the final heads, and once for the heads
-    # of the two folds, each of which has half of the records.
+    # An epoch is a pass over all training records for the final heads, and over half of them for
+    # the heads of each of the two folds.
     steps = 2 * options.epochs * -(-int(0.7 * options.records) // batch_size)
     for embedding in experts.values():
         for outputs in (1, 1, 2, 2, 15):

@@ -11,8 +11,9 @@ variables.
 
 scikit-learn fits one model per task, expert and repeat on standardized embeddings: logistic
 regression (C = 0.01), or for regression tasks ridge regression with cross-validation. Every method
-runs in a separate process. Times exclude imports and the results page, whose time does not depend
-on the number of records. The peak memory is that of the whole process.
+runs in a separate process. Times exclude imports and the results page. Those of `enecg train`
+include reading, scores and the run folder; those of scikit-learn include only fitting and
+prediction. The peak memory is that of the whole process; see `peak_bytes`.
 """
 
 import argparse
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, required=True, help="folder to write stores and runs to"
     )
-    parser.add_argument("--records", type=int, default=10_000, help="number of synthetic records")
+    parser.add_argument("--records", type=int, default=10_000, help="number of patients per repeat")
     parser.add_argument("--features", type=int, default=1024, help="size of synthetic embeddings")
     parser.add_argument("--experts", type=int, default=1, help="number of synthetic experts")
     parser.add_argument("--repeats", type=int, default=1, help="number of repeats")
@@ -129,7 +130,7 @@ def main() -> None:
 
 
 def start(method: str) -> dict[str, float]:
-    """Run a method in a new process and return its times and its peak memory in GB."""
+    """Run a method in a new process; return its times in seconds and its peak memory in GB."""
     command = [sys.executable, *sys.argv, "--method", method]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -137,7 +138,7 @@ def start(method: str) -> dict[str, float]:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{method} failed")
+        raise SystemExit(f"Method {method} failed; see its messages above.")
     times: dict[str, float] = json.loads(printed.splitlines()[-1])
     return times | {"peak": peak_bytes(usage) / 1e9}
 
@@ -179,7 +180,7 @@ def make_experts(options: argparse.Namespace) -> list[SyntheticExpert]:
 
 
 def fill_stores(options: argparse.Namespace) -> None:
-    """Write random values to the stores of the synthetic experts and of the gate's leads."""
+    """Write embeddings to the stores of the synthetic experts and of the gate's leads."""
     dataset = SyntheticDataset(options.records)
     for number, spec in enumerate(
         [*(expert.spec for expert in make_experts(options)), LeadsSample.spec]
