@@ -4,8 +4,8 @@
     python benchmarks/train.py --folder /tmp/bench --records 100000 --no-experts
 
 The stores of five experts and of the gate's leads are filled with noise of the real shapes. Heads,
-gate and ensembles of all five tasks are trained from the stores in three repeats, for a fixed
-number of epochs. The measured times are compared with extrapolated times:
+gate and ensembles of all five tasks are trained from the stores in three repeats, heads and gate
+for a fixed number of epochs. The measured times are compared with extrapolated times:
 
 (a) the paper's procedure, which passes every batch through the experts in every epoch of every
     task and repeat. Only its forward passes are counted, extrapolated from those for 64 ECGs. The
