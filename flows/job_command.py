@@ -58,7 +58,8 @@ def as_command(name: str, run: RunJob) -> Callable[..., None]:
 
     Args:
         name: Name of the job in `JOBS`.
-        run: Called with the job, its check and the command's arguments by parameter name.
+        run: Called with the job, its check and the command's arguments by parameter name, unless
+            the command is a dry run.
 
     Returns:
         The command.
@@ -71,7 +72,9 @@ def as_command(name: str, run: RunJob) -> Callable[..., None]:
         if "store" in parameters:
             check_url(parameters["store"])
         check_secrets(parameters)
-        for line in run(job, check, parameters):
+        # A dry run needs neither Prefect nor a separate check.
+        is_dry_run = parameters.get("dry_run", False)
+        for line in job(**parameters) if is_dry_run else run(job, check, parameters):
             print_text(line)
 
     return command

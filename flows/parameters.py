@@ -319,7 +319,8 @@ DryRun = Annotated[
     bool,
     Parameter(
         group=EXECUTION,
-        help="Print the rows to compute, their size and, if known from earlier runs, the hours.",
+        help="Print the rows to compute, their size and, if known from earlier runs, the hours. "
+        "Missing weights are downloaded, because the identity of a store depends on them.",
     ),
 ]
 WaitMinutes = Annotated[

@@ -14,7 +14,7 @@ from flows.preflight import check_prefect
 def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str, ...]:
     """Check the parameters of a job, and run it as a flow.
 
-    If no Prefect server is configured, an embedded one is started. A dry run only calls the job.
+    If no Prefect server is configured, an embedded one is started.
 
     Args:
         job: A job of `flows.job_command.JOBS`.
@@ -28,8 +28,6 @@ def run_as_flow(job: Job, check: Check, parameters: dict[str, Any]) -> tuple[str
         UserError: Prefect's environment or a parameter is invalid, or the job raises it.
         StoreError: A store is unusable.
     """
-    if parameters.get("dry_run"):
-        return job(**parameters)
     # Call this before `check`, which is slow because it imports torch.
     check_prefect()
     check(**parameters)

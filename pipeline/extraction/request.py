@@ -146,6 +146,10 @@ def resolve_request(
     pooling = _parse_option("--pooling", options.pooling, names)
     precision = _parse_option("--precision", options.precision, names)
     settings = parse_expert_settings(options.expert_settings, names)
+    # Select the records before weights are downloaded, because the selection may be invalid.
+    record_ids = select_records(
+        source.index().record_id, limit=options.limit, records=options.records
+    )
     loaded = [
         load_expert(
             expert,
@@ -167,9 +171,7 @@ def resolve_request(
     return ExtractionRequest(
         dataset=source,
         targets=tuple(targets.values()),
-        record_ids=select_records(
-            source.index().record_id, limit=options.limit, records=options.records
-        ),
+        record_ids=record_ids,
         device=device,
         options=options,
     )

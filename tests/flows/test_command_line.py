@@ -12,6 +12,7 @@ import pytest
 from cyclopts import App
 
 from flows.cli import enecg
+from flows.job_command import as_command
 from flows.run_app import run_app
 from pipeline.extraction.request import StoreSelection, extract_command
 from pipeline.waveforms.options import DecodeOptions
@@ -270,6 +271,31 @@ def test_dry_run_prints_rows_to_compute_and_creates_no_store(
     assert "dlinear: 4 rows to compute" in outcome.out
     assert "Nothing was computed or written" in outcome.out
     assert not (tmp_path / "store").exists()
+
+
+def test_dry_run_needs_neither_prefect_nor_a_separate_check(
+    synthetic_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    command = as_command("extract", lambda *_: pytest.fail("the job is not run directly"))
+    command(
+        dataset=f"mimic-iv-ecg:{synthetic_dir}",
+        store=str(tmp_path / "store"),
+        experts=("dlinear",),
+        weights=("random:0",),
+        limit=4,
+        dry_run=True,
+    )
+    assert "dlinear: 4 rows to compute" in capsys.readouterr().out
+
+
+def test_records_of_a_dry_run_are_checked_before_weights_are_searched(
+    synthetic_dir: Path, tmp_path: Path, run_enecg
+):
+    (tmp_path / "ids.txt").write_text("999")
+    options = ["--records", str(tmp_path / "ids.txt"), "--weights", "nowhere", "--dry-run"]
+    defaults = {"--dataset": f"mimic-iv-ecg:{synthetic_dir}", "--store": str(tmp_path / "store")}
+    outcome = run_enecg("extract", *replace_options(defaults, options))
+    assert_user_error(outcome, "not in the data set, such as 999")
 
 
 @pytest.mark.parametrize("folder", ["plain", "with space & 'quote'"])
