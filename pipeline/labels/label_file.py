@@ -12,7 +12,7 @@ from enecg.errors import UserError
 from pipeline.datasets.base import RecordIndex
 from pipeline.datasets.id_columns import normalize_unicode
 from pipeline.datasets.record_table import RecordTable, read_record_table
-from pipeline.labels.parquet_file import read_metadata
+from pipeline.labels.parquet_file import has_digest, read_metadata
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class LabelFile:
     Attributes:
         rows: The requested columns, joined to the data set's records.
         sha256: SHA-256 of the file.
-        digest: Label digest in the metadata, not compared with the contents; None without metadata.
+        digest: Label digest; None if the file was not written by `write_labels`, or was changed.
+        changed: Whether the contents differ from the label digest in the metadata.
     """
 
     rows: RecordTable
     sha256: str
     digest: str | None = None
+    changed: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -35,6 +37,11 @@ class LabelFile:
         name, unknown = self.rows.path.name, len(self.rows.unknown_records)
         digest = f"; label digest {self.digest[:12]}" if self.digest else ""
         notes = [f"Labels from {name} (SHA-256 {self.sha256[:12]}{digest})."]
+        if self.changed:
+            notes.append(
+                f"{name} was changed after enecg label wrote it; its contents do not have the "
+                "digest in its metadata."
+            )
         if self.rows.invalid_rows:
             notes.append(f"Skipped {self.rows.invalid_rows}, in {name}.")
         if unknown:
@@ -63,7 +70,11 @@ def read_label_file(path: Path, index: RecordIndex, columns: Collection[str]) ->
     with rows.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     metadata = read_metadata(rows.path) if rows.path.suffix == ".parquet" else None
-    digest = metadata.get("digest") if metadata else None
+    if metadata is None:
+        return LabelFile(rows, sha256)
+    digest = metadata.get("digest")
+    if not has_digest(rows.path, digest):
+        return LabelFile(rows, sha256, changed=True)
     return LabelFile(rows, sha256, digest)
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ from enecg.errors import UserError
 from pipeline.datasets.absence_reasons import REASONS, labels_in, reason_column
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.record_labels import RecordLabels
+from pipeline.datasets.table_file import InvalidTable, read_parquet, read_parquet_schema
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -78,13 +79,36 @@ def content_digest(table: pa.Table) -> str:
     Returns:
         SHA-256 in hexadecimal.
     """
+    return _digest_columns(table.column_names, table.column)
+
+
+def has_digest(path: Path, digest: object) -> bool:
+    """Compare the contents of a label file with a digest.
+
+    Only one column at a time is in memory.
+
+    Args:
+        path: A Parquet file.
+        digest: A label digest; see `content_digest`.
+
+    Returns:
+        Whether the digest is that of the contents; False if a column cannot be read or encoded.
+    """
+    try:
+        names = read_parquet_schema(path)
+        return digest == _digest_columns(names, lambda name: read_parquet(path, [name])[name])
+    except (pa.ArrowException, InvalidTable, KeyError, OSError):
+        return False
+
+
+def _digest_columns(names: Sequence[str], read: Callable[[str], pa.ChunkedArray]) -> str:
     digest = hashlib.sha256()
-    order = pc.sort_indices(table["record_id"])
+    order = pc.sort_indices(read("record_id"))
     # Sort and encode in steps, because a sorted copy of the whole table would double the memory.
     starts = range(0, len(order), _ROWS_PER_STEP)
     steps = [order[start : start + _ROWS_PER_STEP] for start in starts]
-    for name in table.column_names:
-        column = table[name]
+    for name in names:
+        column = read(name)
         digest.update(name.encode() + b"\0")
         for encode in (_encode_presence, *_encoders(column.type)):
             for rows in steps:

@@ -3,11 +3,13 @@
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from label_tables import write
@@ -183,6 +185,39 @@ def test_text_ids_are_not_converted_to_numbers(lab: Dataset, tmp_path: Path) -> 
     assert metadata["digest"] == content_digest(table.take([2, 0, 1])) == made.digest
     read = read_label_file(made.path, lab.index(), {"age"})
     assert read.rows.table["age"].fillna(-1).tolist() == [50, -1, 60]
+
+
+def test_digest_of_unchanged_contents_is_printed(lab: Dataset, tmp_path: Path) -> None:
+    made = make_labels(lab, tmp_path / "out" / "labels.parquet")
+    table = pq.read_table(made.path)
+    for rows in ([0, 1, 2], [2, 0, 1]):
+        pq.write_table(table.take(rows), made.path)
+        (note,) = read_label_file(made.path, lab.index(), {"age"}).notes
+        assert note.endswith(f"; label digest {made.digest[:12]}).")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.set_column(2, "age", [[50.0, None, 61.0]]),
+        lambda table: table.append_column("mine", [[1, 2, 3]]),
+        lambda table: table.append_column("mine", [[[1], [2], [3]]]),
+        lambda table: table.rename_columns(["study_id", *table.column_names[1:]]),
+    ],
+    ids=["value", "column", "lists", "name"],
+)
+def test_digest_of_changed_contents_is_not_printed(
+    lab: Dataset, tmp_path: Path, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    made = make_labels(lab, tmp_path / "out" / "labels.parquet")
+    table = pq.read_table(made.path)
+    changed = change(table).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(changed, made.path)
+    read = read_label_file(made.path, lab.index(), {"age"})
+    assert read.digest is None
+    notes = " ".join(read.notes)
+    assert "; label digest" not in notes
+    assert "labels.parquet was changed after enecg label wrote it" in notes
 
 
 def test_extra_columns_are_copied(lab: Dataset, tmp_path: Path) -> None:
