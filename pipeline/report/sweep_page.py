@@ -15,6 +15,7 @@ from pipeline.report.table import NOT_APPLICABLE, Table
 from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, figure_style, to_svg
 from pipeline.runs.pretraining_data import find_pretraining_data
 from pipeline.training.sweep import Sweep, SweepSummary
+from pipeline.training.sweep_study import translate_write_errors
 
 PAGE = "sweep.html"
 TABLES = "sweep.md"
@@ -25,7 +26,17 @@ COLUMNS = 3
 
 
 def write_sweep(sweep: Sweep) -> str:
-    """Write `sweep.md` and `sweep.html` into the folder of a sweep; return the Markdown."""
+    """Write `sweep.md` and `sweep.html` into the folder of a sweep.
+
+    Args:
+        sweep: The sweep.
+
+    Returns:
+        The Markdown.
+
+    Raises:
+        UserError: The folder is not writable.
+    """
     table, summary = trials_table(sweep), describe_summary(sweep.summary)
     pretrained = find_pretraining_data(sweep.summary.dataset, sweep.summary.weights)
     warnings = [
@@ -33,7 +44,6 @@ def write_sweep(sweep: Sweep) -> str:
         *pretraining_warnings(sweep.summary.dataset, pretrained),
     ]
     text = "\n\n".join([summary, *warnings, to_markdown([table])])
-    (sweep.folder / TABLES).write_text(text, encoding="utf-8")
     with figure_style():
         figure = plot_trials(sweep.trials)
         picture = to_svg(figure, "Relative loss by trial and by setting")
@@ -47,7 +57,9 @@ def write_sweep(sweep: Sweep) -> str:
         picture=picture,
         table=table,
     )
-    (sweep.folder / PAGE).write_text(page, encoding="utf-8")
+    with translate_write_errors(sweep.folder):
+        (sweep.folder / TABLES).write_text(text, encoding="utf-8")
+        (sweep.folder / PAGE).write_text(page, encoding="utf-8")
     return text
 
 

@@ -30,7 +30,12 @@ from pipeline.training.pretraining_check import check_pretraining
 from pipeline.training.settings import FitSettings, TrainSettings
 from pipeline.training.splits import Splits, make_splits
 from pipeline.training.sweep_space import Space, check_space, group_by_shape, suggest
-from pipeline.training.sweep_study import count_finished, open_study, tabulate_trials
+from pipeline.training.sweep_study import (
+    count_finished,
+    open_study,
+    tabulate_trials,
+    translate_write_errors,
+)
 from pipeline.training.torch_state import single_thread
 
 TABLE = "trials.csv"
@@ -157,19 +162,22 @@ def sweep(
         features[pooling] = read_features(pooling_inputs.cache, record_id, device)
         labeled[pooling] = label_repeat(cohort, pooling_inputs, features[pooling])
     while (done := count_finished(study)) < settings.trials:
-        batch = [study.ask() for _ in range(min(settings.batch, settings.trials - done))]
-        suggested = [suggest(trial, settings.train.fit, settings.space) for trial in batch]
+        with translate_write_errors(out):
+            batch = [study.ask() for _ in range(min(settings.batch, settings.trials - done))]
+            suggested = [suggest(trial, settings.train.fit, settings.space) for trial in batch]
         with single_thread():
             for positions in group_by_shape(suggested):
                 pooling = suggested[positions[0]][0]
                 fits = [suggested[position][1] for position in positions]
                 losses = _train_trials(features[pooling], labeled[pooling], fits)
                 for position, loss in zip(positions, losses, strict=True):
-                    study.tell(batch[position], loss)
+                    with translate_write_errors(out):
+                        study.tell(batch[position], loss)
                     if progress is not None:
                         progress(count_finished(study), settings.trials)
     table = tabulate_trials(study.get_trials(deepcopy=False))
-    table.to_csv(out / TABLE, index=False)
+    with translate_write_errors(out):
+        table.to_csv(out / TABLE, index=False)
     pooling = settings.space.pooling[0]
     summary = _summarize(inputs[pooling], splits[pooling])
     return Sweep(out, table, study.best_params, study.best_value, summary)

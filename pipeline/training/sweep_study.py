@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.sweep_space import Space
 
 JOURNAL = "trials.journal"
-DEFINITION = "question.json"
+DEFINITION = "sweep.json"
 """File with everything that the results of a sweep depend on. It is compared before resuming."""
 
 
@@ -61,34 +62,45 @@ def open_study(
     if folds:
         definition["folds"] = folds
     text = json.dumps(definition, indent=1)
-    file = folder / DEFINITION
-    try:
+    file, unfinished = folder / DEFINITION, folder / f"unfinished-{DEFINITION}"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with translate_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if file.exists() and _add_defaults(file.read_text(encoding="utf-8")) != json.loads(text):
-            raise UserError(
-                f"{folder} contains a sweep with other options, data or library versions (see "
-                f"{DEFINITION}); repeat its options to resume it, or choose another --out."
-            )
-        if not file.exists() and any(folder.iterdir()):
+        if file.exists():
+            if _add_defaults(file.read_text(encoding="utf-8")) != json.loads(text):
+                raise UserError(
+                    f"{folder} contains a sweep with other options, data or library versions (see "
+                    f"{DEFINITION}); repeat its options to resume it, or choose another --out."
+                )
+        elif set(folder.iterdir()) - {unfinished}:
             raise UserError(
                 f"{folder} is not empty and does not contain a sweep; choose another --out."
             )
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{folder} is not writable ({error.strerror}); choose another --out."
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="sweep",
-        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-        load_if_exists=True,
-    )
+        else:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(file)
+        study = optuna.create_study(
+            study_name="sweep",
+            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+            load_if_exists=True,
+        )
     # `constant_liar` diversifies a batch, whose trials are sampled before any has a result. A
     # resumed sweep needs a new seed: the old one would sample the first trials again.
     seed = settings.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     return study
+
+
+@contextmanager
+def translate_write_errors(folder: Path) -> Iterator[None]:
+    """Convert errors of writing files to a UserError that names the folder of the sweep."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); free some space or change its "
+            "permissions, and repeat the command to resume the sweep."
+        ) from error
 
 
 def count_finished(study: optuna.Study) -> int:

@@ -13,9 +13,9 @@ from quick_runs import RANDOM, copy_stores
 from enecg.errors import UserError
 from pipeline.report.sweep_page import plot_trials, write_sweep
 from pipeline.training.settings import FitSettings, TrainSettings
-from pipeline.training.sweep import Sweep, SweepSettings, sweep
+from pipeline.training.sweep import TABLE, Sweep, SweepSettings, sweep
 from pipeline.training.sweep_space import Space, check_space
-from pipeline.training.sweep_study import DEFINITION, tabulate_trials
+from pipeline.training.sweep_study import DEFINITION, JOURNAL, tabulate_trials
 
 SETTINGS = TrainSettings(
     weights=RANDOM, tasks=("rr_interval", "sex"), fit=FitSettings(epochs=2, hidden=8)
@@ -127,6 +127,34 @@ def test_folder_of_a_different_sweep_or_with_other_files_is_rejected(
     (tmp_path / "thesis" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="is not empty and does not contain a sweep"):
         run(dataset, store, tmp_path / "thesis", 1)
+
+
+@pytest.mark.parametrize("name", [TABLE, JOURNAL])
+def test_unwritable_file_is_a_user_error_and_the_sweep_resumes(
+    name: str, dataset: str, store: Path, tmp_path: Path
+):
+    folder = tmp_path / "sweep"
+    first = run(dataset, store, folder, 1)
+    saved = (folder / name).rename(tmp_path / "saved")
+    (folder / name).symlink_to(tmp_path / "missing" / "file")
+    with pytest.raises(UserError, match=f"{folder} cannot be written .*repeat the command"):
+        run(dataset, store, folder, 1)
+    saved.rename(folder / name)
+    assert run(dataset, store, folder, 1).loss == first.loss
+
+
+def test_kill_while_the_definition_is_written_does_not_prevent_a_sweep(
+    dataset: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def write_a_part(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text.encode(encoding)[:20])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write_a_part)
+        with pytest.raises(KeyboardInterrupt):
+            run(dataset, store, tmp_path / "sweep", 1)
+    assert len(run(dataset, store, tmp_path / "sweep", 1).trials) == 1
 
 
 def test_trials_trained_in_one_pass_equal_trials_trained_separately(
