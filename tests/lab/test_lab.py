@@ -118,7 +118,7 @@ def test_every_process_of_the_compose_files_starts_and_passwords_are_required(la
 
 def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
     killed = start_run(lab, "refresh/refresh", **refresh_parameters(lab, "killed"))
-    # Extraction of the first expert has started when the second one's store exists.
+    # A lease or the store of the second expert exists; rows may not have been written yet.
     wait_for(lambda: leases(bucket, "killed/"), "first lease")
     wait_for(lambda: any("/timesnet/" in key for key in keys(bucket, "killed/")), "second store")
     lab.kill("worker")

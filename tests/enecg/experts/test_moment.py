@@ -26,7 +26,7 @@ def tiny() -> Iterator[None]:
         yield
 
 
-# momentfm warns if it is used without its pretrained reconstruction head.
+# momentfm warns about tasks other than reconstruction, whose heads are not pretrained.
 pytestmark = pytest.mark.filterwarnings("ignore:Only reconstruction head is pre-trained")
 
 
