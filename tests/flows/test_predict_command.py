@@ -153,7 +153,7 @@ def test_user_errors_are_one_line(
     assert (done.code, "is not a run folder" in done.err) == (2, True)
 
 
-def test_output_file_is_reported_only_if_it_is_the_reason(
+def test_only_errors_of_the_output_file_name_the_output_file(
     run: Path, paths: list[Path], tmp_path: Path, run_enecg: RunCommand
 ):
     arguments = ("predict", "--run", run, *paths, "--format")

@@ -615,7 +615,7 @@ def test_prior_of_a_regression_minimizes_the_absolute_error():
     assert (outlying - truth).square().mean() > 4 * (biased - truth).square().mean()
 
 
-def test_residual_learns_the_product_of_two_features():
+def test_correction_learns_the_product_of_two_features():
     embedding = make_embedding()
     repeat = make_repeat(embedding)
     product = (embedding[repeat.rows, 0] * embedding[repeat.rows, 1]).clone()

@@ -103,7 +103,7 @@ def test_repeated_run_writes_same_bytes(
     assert other.digest != made.digest
 
 
-def test_summary_has_every_label_abnormal_share_and_agreement(
+def test_summary_has_every_label_the_abnormal_share_and_the_data_use_agreement(
     made: LabelResult,
 ) -> None:
     table = made.lines[0].splitlines()

@@ -469,7 +469,9 @@ def test_unknown_gender_is_absent_and_counted(tmp_path: Path) -> None:
         ("400,2150", "implausible"),
     ],
 )
-def test_reason_of_an_absent_age_is_specific(tmp_path: Path, anchor: str, reason: str) -> None:
+def test_reason_of_an_absent_age_depends_on_its_cells(
+    tmp_path: Path, anchor: str, reason: str
+) -> None:
     path = tmp_path / "patients.csv"
     path.write_text(f"subject_id,gender,anchor_age,anchor_year\n1,M,{anchor}\n")
     found = read_patient_labels(path, records((1, 1, ECG_TIME)), SkippedRows())

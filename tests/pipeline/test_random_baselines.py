@@ -123,7 +123,7 @@ def test_tables_and_page_show_baselines_and_differences(lab: SimpleNamespace):
     assert not any("without" in name or "dlinear" in name for name in names)
 
 
-def test_run_states_the_store_of_the_baseline(lab: SimpleNamespace):
+def test_config_contains_the_store_of_the_baseline(lab: SimpleNamespace):
     config = json.loads((lab.run.folder / "config.json").read_text())
     (baseline,) = config["random_baselines"]
     assert (baseline["expert"], baseline["weights"]) == ("dlinear", "random:0")
@@ -131,7 +131,9 @@ def test_run_states_the_store_of_the_baseline(lab: SimpleNamespace):
     assert "random:0" not in (lab.run.folder / "provenance.json").read_text()
 
 
-def test_missing_store_names_the_command_that_extracts_it(lab: SimpleNamespace, tmp_path: Path):
+def test_error_for_a_missing_store_contains_the_command_that_extracts_it(
+    lab: SimpleNamespace, tmp_path: Path
+):
     with pytest.raises(UserError, match="no float16 embeddings of dlinear with weights random:3"):
         train(lab, tmp_path / "run", baselines="random:3")
     message = ""

@@ -70,7 +70,7 @@ def test_interval_has_width_of_95_percent_and_deviation_is_sample_sd():
     assert single.high - single.low == pytest.approx(2 * 1.96 * error.std() / 400**0.5, rel=0.08)
 
 
-def test_interval_is_not_narrower_if_all_repeats_have_the_same_patients():
+def test_interval_is_the_same_if_all_repeats_have_the_same_patients():
     error = np.random.default_rng(0).normal(size=80)
     predictions = make_errors(error, np.arange(80))
     three = compute_score([replace(predictions, repeat=repeat) for repeat in range(3)])
@@ -78,7 +78,7 @@ def test_interval_is_not_narrower_if_all_repeats_have_the_same_patients():
     assert (three.low, three.high) == pytest.approx((single.low, single.high))
 
 
-def test_interval_is_not_narrower_with_more_records_per_patient():
+def test_interval_has_a_similar_width_with_more_records_per_patient():
     error = np.random.default_rng(0).normal(size=50)
     one = compute_score([make_errors(error, np.arange(50))])
     ten = compute_score([make_errors(np.repeat(error, 10), np.repeat(np.arange(50), 10))])
@@ -163,7 +163,7 @@ def test_chance_does_not_depend_on_the_order_of_records():
     assert score_chance(replace(constant, **fields)) == score_chance(constant)
 
 
-def test_chance_is_undefined_where_a_class_has_no_test_record():
+def test_auroc_of_chance_is_undefined_if_a_class_has_no_test_record():
     _, others = score_chance(make_constant("sex", np.zeros(20, int), (0.5, 0.5)))
     assert np.isnan(others["AUROC"].mean)
     assert others["AUROC"].draws == 0
