@@ -56,16 +56,21 @@ def embed(
     return {name: torch.cat(part) for name, part in parts.items()}, seconds
 
 
+def every(step: int, patient_id: pd.Series) -> np.ndarray:
+    """Return a mask of the records of every `step`-th patient."""
+    return np.isin(patient_id, np.unique(patient_id)[::step])
+
+
 def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) -> dict[str, float]:
     """Train heads; return their errors by task, divided by those of the constant predictor."""
     ids = labels.index.to_numpy()
     cohort = draw_cohort(ids, labels["patient_id"].to_numpy(), patients=10_000, seed=seed)
-    # Use a third of the validation records for early stopping, and the rest for the score.
-    third = len(cohort.validation) // 3
+    # Use a third of the validation patients for early stopping, and the others for the score.
+    is_stop = every(3, labels.loc[cohort.validation, "patient_id"])
     parts = {
         "train": cohort.train,
-        "stop": cohort.validation[:third],
-        "score": cohort.validation[third:],
+        "stop": cohort.validation[is_stop],
+        "score": cohort.validation[~is_stop],
     }
     used = np.concatenate(list(parts.values()))
     embedding = embedding[labels.index.get_indexer(used)]
@@ -81,6 +86,7 @@ def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) ->
         name: torch.from_numpy(target.encode(labels[target.task.column])).float()
         for name, target in targets.items()
     }
+    is_first = torch.from_numpy(every(2, labels.loc[cohort.train, "patient_id"]))
     repeat = LabeledRepeat(
         targets=targets,
         rows=torch.arange(len(embedding)),
@@ -88,7 +94,7 @@ def relative_errors(embedding: torch.Tensor, labels: pd.DataFrame, seed: int) ->
         train=rows["train"],
         validation=rows["stop"],
         test=rows["score"],
-        folds=(rows["train"][::2], rows["train"][1::2]),
+        folds=(rows["train"][is_first], rows["train"][~is_first]),
         patients=torch.from_numpy(pd.factorize(labels["patient_id"])[0]),
         seed=seed,
     )

@@ -173,6 +173,8 @@ def main() -> None:
                     break
                 except OSError:
                     time.sleep(0.5)
+            else:
+                raise SystemExit("The Prefect server did not start within two minutes.")
             import enecg
 
             enecg.synthesize(folder / "data", patients=2, seed=0)

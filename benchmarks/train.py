@@ -11,9 +11,10 @@ for a fixed number of epochs. The measured times are compared with extrapolated 
     task and repeat. Only its forward passes are counted, extrapolated from those for 64 ECGs. The
     ratio is relative to EnECG's total time.
 (b) the LoRA heads as separate peft modules, one per expert, task, repeat and fold, extrapolated
-    from the time of 20 optimizer steps for each expert and task. Each epoch is a pass over all
-    training records; those of EnECG can be shorter (`count_steps`). The ratio is relative to the
-    time of EnECG's heads alone, which includes their ridge regressions.
+    from the time of 20 optimizer steps for each expert and task. The ratio is relative to the time
+    of EnECG's heads alone, which includes their ridge regressions.
+
+Both have as many steps per epoch as EnECG (`count_steps`).
 
 Another row is the total time of one extraction (forward passes only) and the training.
 """
@@ -44,6 +45,7 @@ from pipeline.training.inputs import Inputs
 from pipeline.training.labeled_repeat import label_repeat
 from pipeline.training.repeat import run_repeats
 from pipeline.training.settings import FitSettings
+from pipeline.training.stack import count_steps
 from pipeline.training.store_selection import Cache
 from stores.creation import open_for_writing
 from stores.opening import open_store
@@ -147,7 +149,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         print_row(batch_size, procedure, separate, heads, "heads only")
     if not options.no_experts:
         per_record = time_experts(options.device)
-        passes = options.epochs * len(TASKS) * REPEATS * 0.7
+        trained = count_steps(int(0.7 * options.records), batch_size) * batch_size
+        passes = options.epochs * len(TASKS) * REPEATS * trained / options.records
         paper = per_record * options.records * passes
         procedure = (
             "(a) the paper's procedure, extrapolated from "
@@ -200,9 +203,11 @@ def time_separate_heads(
 ) -> float:
     """Estimate the seconds to train LoRA heads one by one, including those of the folds."""
     seconds = 0.0
-    # An epoch is a pass over all training records for the final heads, and over half of them for
-    # the heads of each of the two folds.
-    steps = 2 * options.epochs * -(-int(0.7 * options.records) // batch_size)
+    # The heads of each of the two folds are trained on half of the training records.
+    records = int(0.7 * options.records)
+    steps = options.epochs * (
+        count_steps(records, batch_size) + 2 * count_steps(records // 2, batch_size)
+    )
     for embedding in experts.values():
         for outputs in (1, 1, 2, 2, 15):
             heads = TaskHeads(embedding.shape[1], {"task": outputs}, hidden=128, dropout=0.1)
