@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.jobs.label import label_rules
+from flows.jobs.refresh import new_run_folder
 from flows.jobs.sweep import search_space
 from flows.parameters import split
 from pipeline.extraction.options import DEFAULT_EXPERTS
@@ -189,11 +190,15 @@ def check_labels(
 
 
 def check_refresh(
+    out: Path,
     tasks: Iterable[str] = (),
     own_tasks: Iterable[str] = (),
     labels: Path | None = None,
     **parameters: Any,
 ) -> None:
-    """Check the tasks, the data set and the experts; see `check_experts`."""
+    """Check the tasks, the folder of runs, the data set and the experts; see `check_experts`."""
+    from pipeline.runs.output_folder import check_output
+
     check_tasks(tasks, own_tasks, labels)
+    check_output(new_run_folder(out))
     check_experts(**parameters)

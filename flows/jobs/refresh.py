@@ -1,6 +1,7 @@
 """The nightly job: extract the missing embeddings, then train."""
 
 from datetime import datetime
+from pathlib import Path
 
 from flows import parameters as p
 from flows import pretraining_parameters as pp
@@ -47,7 +48,12 @@ def refresh(
     Returns:
         Lines of both reports.
     """
+    # Imported here because `--help` should not wait for safetensors.
+    from pipeline.runs.output_folder import check_output
+
     job = current_job()
+    # Check the folder before the extraction, because training creates it hours later.
+    check_output(new_run_folder(out))
     extracted = job.run(
         extract,
         dataset=dataset,
@@ -73,7 +79,7 @@ def refresh(
         train,
         dataset=dataset,
         store=store,
-        out=out / f"{datetime.now().astimezone():%Y-%m-%dT%H%M%S}",
+        out=new_run_folder(out),
         tasks=tasks,
         own_tasks=own_tasks,
         labels=labels,
@@ -96,3 +102,8 @@ def refresh(
         pretraining_patients=pretraining_patients,
     )
     return (*extracted, *trained)
+
+
+def new_run_folder(out: Path) -> Path:
+    """Return the subfolder of a folder of runs that is named by the current date and time."""
+    return out / f"{datetime.now().astimezone():%Y-%m-%dT%H%M%S}"

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
+from enecg.errors import UserError
+from flows.checks import check_refresh
 from flows.cli import enecg
 from flows.job_command import as_command
+from flows.jobs.refresh import refresh
 from flows.run_app import run_app
 from pipeline.extraction.request import StoreSelection, extract_command
 from pipeline.waveforms.options import DecodeOptions
@@ -108,6 +111,23 @@ def test_user_error_in_tasks_exits_with_2_and_one_line(
         "--out": str(tmp_path / "run"),
     }
     assert_user_error(run_enecg(flow, *replace_options(defaults, options)), message)
+
+
+def test_refresh_checks_the_folder_of_runs_before_the_extraction(
+    synthetic_dir: Path, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+    parameters = {
+        "dataset": f"mimic-iv-ecg:{synthetic_dir}",
+        "store": str(tmp_path / "store"),
+        "out": tmp_path / "file",
+    }
+    message = f"{tmp_path}/file/.* cannot be written \\(Not a directory\\)"
+    with pytest.raises(UserError, match=message):
+        check_refresh(**parameters)
+    with pytest.raises(UserError, match=message):
+        refresh(**parameters, experts=("dlinear",), weights=("random:0",), limit=4)
+    assert not (tmp_path / "store").exists()
 
 
 def test_evaluate_rejects_a_folder_without_a_run(synthetic_dir: Path, tmp_path: Path, run_enecg):
