@@ -43,7 +43,16 @@ EXAMPLES = {
 
 EXIT_CODES = {
     "predict": "Exit code 1 if a record is refused. Research use only; not a medical device.",
+    "explain": "Exit code 1 if a named record is refused, or no record can be explained.",
     "doctor": "Exit code 1 if a check failed.",
+    "data check": "Exit code 1 if more records than --at-most allows are unreadable or have "
+    "findings.",
+    "store copy": "Exit code 1 if a store or shard of source or target is damaged or unreadable.",
+    "store ls": "Exit code 1 if a store cannot be read.",
+    "store show": "Exit code 1 if a store cannot be read.",
+    "store verify": "Exit code 1 if a store remains damaged or unverified, or a recomputed row "
+    "differs.",
+    "runs ls": "Exit code 1 if a run cannot be read.",
 }
 """Text below the example, by command."""
 

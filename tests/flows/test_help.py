@@ -1,18 +1,19 @@
 """Help, examples and shell completion of all commands."""
 
+import inspect
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 import pytest
 from cyclopts import App
 
 from flows.cli import enecg, job_app
-from flows.help_examples import EXAMPLES, example
+from flows.help_examples import EXAMPLES, EXIT_CODES, example
 from flows.parameters import Store
 from stores.url import check_url
 
@@ -31,6 +32,11 @@ def list_commands(app: App, path: tuple[str, ...] = ()) -> Iterator[str]:
             yield from list_commands(app[name], (*path, name))
 
 
+def returns_code(function: Callable[..., object] | None) -> bool:
+    """Return whether a command is annotated as returning an exit code."""
+    return function is not None and inspect.signature(function).return_annotation in (int, "int")
+
+
 def test_every_command_has_an_example():
     assert sorted(list_commands(enecg())) == sorted(EXAMPLES)
 
@@ -45,6 +51,13 @@ def test_help_shows_an_example_that_the_command_accepts(command: str, run_enecg)
     program, *words = shlex.split(example(command).removeprefix("Example: ").splitlines()[0])
     assert program == "enecg"
     enecg().parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_help_of_commands_with_exit_code_1_describes_it():
+    app = enecg()
+    functions = {name: app.parse_commands(name)[1][-1].default_command for name in EXAMPLES}
+    with_code = [name for name, function in functions.items() if returns_code(function)]
+    assert sorted(with_code) == sorted(EXIT_CODES)
 
 
 def test_urls_in_the_help_of_store_are_valid():
