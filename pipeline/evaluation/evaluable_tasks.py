@@ -33,23 +33,29 @@ def select_tasks(
             unlabeled.append(name)
             continue
         known_labels = labels[task.column].dropna()
+        # Repeats are trained on different records, so their classes can differ.
+        classes = [by_task[name].classes for by_task in targets]
+        common = set(first.classes).intersection(*classes)
         if task.kind == "multiclass":
-            unknown = int((~known_labels.isin(first.classes)).sum())
-            if unknown == len(known_labels):
-                notes.append(f"{task.title} is skipped: no label is one of the run's classes.")
+            if not all(known_labels.isin(of_repeat).any() for of_repeat in classes):
+                notes.append(
+                    f"{task.title} is skipped: for at least one repeat, no label is one of the "
+                    "run's classes."
+                )
                 continue
-            if unknown:
+            if unknown := int((~known_labels.isin(common)).sum()):
                 handling = f"count as {task.other_class}" if task.other_class else "are skipped"
                 notes.append(
                     f"{task.title}: {unknown} of {len(known_labels)} labels are not among the "
-                    f"run's classes and {handling}."
+                    f"classes of at least one repeat and {handling} there."
                 )
         if task.kind == "multilabel":
             counts = count_labels(known_labels)
-            if unknown_labels := sorted(counts.keys() - set(first.classes)):
+            if unknown_labels := sorted(counts.keys() - common):
                 notes.append(
-                    f"{task.title}: ignored {len(unknown_labels)} labels that are not among the "
-                    f"run's, such as {unknown_labels[0]} ({counts[unknown_labels[0]]} records)."
+                    f"{task.title}: {len(unknown_labels)} labels, such as {unknown_labels[0]} "
+                    f"({counts[unknown_labels[0]]} records), are not among those of at least one "
+                    "repeat and are ignored there."
                 )
         if not all(
             (by_task[name].known(labels[task.column]) & mask).any()
