@@ -58,7 +58,7 @@ def run_enecg(capfd: pytest.CaptureFixture[str]) -> RunCommand:
 
 @pytest.fixture
 def run_executable(tmp_path: Path) -> RunExecutable:
-    """Return a function that runs a program with a new Prefect home (default folder: empty)."""
+    """Return a function that runs a program with a new Prefect home, by default in a new folder."""
     home = tmp_path / "prefect-home"
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -18,7 +18,7 @@ Remount = Callable[[str], None]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
-    """A file system that is too small for the two stores, and a function to remount it."""
+    """A file system that is too small for an extraction's stores, and a function to remount it."""
     mount_point = tmp_path / "disk"
     mount_point.mkdir()
 
