@@ -338,7 +338,7 @@ def test_retried_range_resumes_where_it_failed(tmp_path: Path):
     assert (np.delete(store_of(planned).status(), 3) == WHOLE).all()
 
 
-def test_rows_are_counted_once_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_rows_are_counted_after_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     planned = plan(ConstantDataset(range(8), unreadable=(3,)), tmp_path, MeanExpert())
     (all_shards,) = planned.ranges(1)
     put_status, summary = EmbeddingStore.put_status, ExtractionSummary()
