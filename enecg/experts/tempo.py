@@ -19,7 +19,7 @@ from torch.nn import functional
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.base import FrozenExpert, build_seeded
-from enecg.experts.checkpoints import check_finite, load_strict, read_checkpoint, read_config
+from enecg.experts.checkpoints import build_strict, check_finite, read_checkpoint, read_config
 from enecg.experts.definition import ExpertDefinition
 from enecg.experts.definitions.tempo import STEPS
 from enecg.experts.weights import Weights
@@ -185,7 +185,7 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     for key in [key for key in plain if _LORA_A.search(key)]:
         pair, layer = key.replace(".lora_A.", ".lora_B."), _LORA_A.sub(".weight", key)
         if pair not in plain or layer not in plain:
-            continue  # `load_strict` reports incomplete pairs
+            continue  # `build_strict` reports incomplete pairs
         down, up = plain.pop(key), plain.pop(pair)
         # GPT-2 stores weights as (input, output), LoRA as (output, input).
         fits = down.ndim == up.ndim == 2 and plain[layer].shape == (down.shape[1], up.shape[0])
@@ -207,12 +207,11 @@ def _infer_architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
         tensors: Tensors with the parameter names of `Tempo`.
 
     Returns:
-        The arguments, without those of missing tensors, which `load_strict` reports.
+        The arguments, without those of missing tensors, which `build_strict` reports.
     """
-    layers = [
-        int(found[1]) for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))
-    ]
-    sizes = {"layers": max(layers, default=LAYERS - 1) + 1}
+    # The number of indices, because an index in a damaged checkpoint can be large.
+    layers = {found[1] for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))}
+    sizes = {"layers": len(layers) or LAYERS}
     tokens, norm = tensors.get("gpt2_trend.wte.weight"), tensors.get("gpt2_trend.ln_f.weight")
     if tokens is not None and tokens.ndim:
         sizes["vocabulary"] = tokens.shape[0]
@@ -254,9 +253,9 @@ def build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Tempo
     else:
         path = weights.path
         tensors = _merge_lora(read_checkpoint(path), path)
-        model = Tempo(**_infer_architecture(tensors))
+        sizes = _infer_architecture(tensors)
+        model = build_strict(lambda: Tempo(**sizes), tensors, path, unused=_UNUSED)
         _check_config(path, model)
-        load_strict(model, tensors, path, unused=_UNUSED)
     spec = definition.spec(
         weights,
         model,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from enecg.ecg_format import LEADS
 from enecg.errors import UserError
 from enecg.experts.base import FrozenExpert, build_seeded
-from enecg.experts.checkpoints import load_strict, open_checkpoint
+from enecg.experts.checkpoints import build_strict, open_checkpoint
 from enecg.experts.definition import ExpertDefinition
 from enecg.experts.definitions.timesnet import STEPS, TOP_K
 from enecg.experts.reconstruction import Reconstruction
@@ -131,22 +131,26 @@ class TimesNetExpert(FrozenExpert):
 
 
 def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> dict[str, int]:
-    """Infer sizes from a checkpoint's shapes; `load_strict` reports keys that are missing."""
+    """Infer sizes from a checkpoint's shapes; `build_strict` reports keys that are missing."""
     if any(key.startswith("predict_linear.") for key in tensors):
         raise UserError(
             f"{path} is a TimesNet for forecasting (it has predict_linear), which extends its "
             "input; use a checkpoint for imputation, anomaly detection or classification."
         )
     sizes = {}
+    layers: set[str] = set()
+    kernels: set[str] = set()
     for key, tensor in tensors.items():
         if key == "enc_embedding.value_embedding.tokenConv.weight" and tensor.ndim == 3:
             sizes["model_size"], sizes["channels"] = tensor.shape[:2]
         elif tensor.ndim and (found := _KERNEL.match(key)):
-            layer, kernel = int(found[1]), int(found[3])
-            sizes["layers"] = max(sizes.get("layers", 0), layer + 1)
-            sizes["kernels"] = max(sizes.get("kernels", 0), kernel + 1)
+            layers.add(found[1])
+            kernels.add(found[3])
             if found[2] == "0":
                 sizes["feed_forward_size"] = len(tensor)
+    if layers:
+        # Numbers of indices, because an index in a damaged checkpoint can be large.
+        sizes |= {"layers": len(layers), "kernels": len(kernels)}
     _check_channels(sizes.get("channels", 1), str(path))
     return sizes
 
@@ -170,9 +174,8 @@ def build(
         checkpoint = open_checkpoint(weights.path)
         sizes = _infer_architecture(checkpoint.tensors, weights.path)
         periods = TOP_K.resolve(definition.name, top_k, checkpoint.config, weights.path)
-        model = TimesNet(**sizes, periods=periods)
-        load_strict(
-            model,
+        model = build_strict(
+            lambda: TimesNet(**sizes, periods=periods),
             checkpoint.tensors,
             weights.path,
             unused=("projection.", "enc_embedding.temporal_embedding."),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from enecg import experts
 from enecg.errors import UserError
@@ -64,3 +65,35 @@ def assert_rejected(
     assert message.startswith(str(path))
     assert message.endswith(".")
     assert "\n" not in message
+
+
+def assert_index_rejected(
+    expert: str,
+    model: type[nn.Module],
+    tensors: dict[str, torch.Tensor],
+    key: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Assert that a key with a large layer index is rejected before a model is allocated.
+
+    Args:
+        expert: Name of the expert.
+        model: Class of its model.
+        tensors: A checkpoint with two layers.
+        key: Key of a layer with a large index.
+        folder: Folder for the checkpoint.
+        monkeypatch: Replaces `model` in its module.
+    """
+    built = []
+
+    def build(**sizes: int) -> nn.Module:
+        built.append((torch.get_default_device().type, sizes["layers"]))
+        return model(**sizes)
+
+    monkeypatch.setattr(f"{model.__module__}.{model.__name__}", build)
+    path = folder / "checkpoint.pth"
+    torch.save({**tensors, key: torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=rf"unexpected keys \({key}\)"):
+        experts.load_expert(expert, str(path))
+    assert built == [("meta", 3)]

@@ -14,7 +14,7 @@ from conformance.expert_tests import ExpertTests
 
 from enecg import experts
 from enecg.errors import UserError
-from enecg.experts.tempo import TempoExpert
+from enecg.experts.tempo import Tempo, TempoExpert
 
 TOLERANCE = 5e-5
 """Absolute tolerance for states of order 1, after two layers of GPT-2 in float32."""
@@ -212,6 +212,14 @@ def test_broken_checkpoint_is_rejected(
 ) -> None:
     merged = {without_prefix(name): tensor for name, tensor in tensors.items()}
     broken_checkpoints.assert_rejected("tempo", damage, merged, key, tmp_path)
+
+
+def test_large_layer_index_is_rejected(
+    tensors: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_checkpoints.assert_index_rejected(
+        *("tempo", Tempo, tensors, "gpt2_trend.h.1500.ln_1.weight", tmp_path, monkeypatch)
+    )
 
 
 def test_record_does_not_depend_on_its_batch(expert: TempoExpert, embedding: torch.Tensor) -> None:

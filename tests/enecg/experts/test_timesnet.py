@@ -99,6 +99,13 @@ def test_broken_checkpoint_is_rejected(damage: str, channels: int, tmp_path: Pat
     )
 
 
+def test_large_layer_index_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_checkpoints.assert_index_rejected(
+        *("timesnet", TimesNet, checkpoint(1), "model.1500.conv.0.kernels.1.weight"),
+        *(tmp_path, monkeypatch),
+    )
+
+
 def test_model_size_may_be_odd() -> None:
     states = TimesNet(model_size=33)(torch.randn(1, 1, 500))
     assert states.shape == (1, 1, 500, 33)
