@@ -196,7 +196,8 @@ def open_dask_engine(
         plan: Plan of the extraction.
         dataset: Spec of the data set.
         experts: Names of the experts.
-        devices: Device of each worker on this machine; not used with a scheduler.
+        devices: Device of each worker on this machine, or the device of all workers of the
+            scheduler.
 
     Yields:
         The engine.
@@ -222,7 +223,7 @@ def open_dask_engine(
                     f"The Dask scheduler {address} has no workers; start some with `dask worker "
                     f"{address} --nthreads 1`."
                 )
-            yield DaskEngine(client, plan, work, (plan.request.options.device,))
+            yield DaskEngine(client, plan, work, devices)
         return
     with _local_cluster(len(devices)) as client:
         yield DaskEngine(client, plan, work, devices)

@@ -88,15 +88,19 @@ def _estimate(request: ExtractionRequest, target: StoreTarget) -> StoreEstimate:
 
 
 def _measured_rate(store: EmbeddingStore, device: str) -> float | None:
-    device_type = device.partition(":")[0]
+    types = _device_types(device)
     rates = (
         run["embedded"] / run["embedding_seconds"]
         for run in iter_runs(store)
-        if str(run.get("device", "")).partition(":")[0] == device_type
+        if _device_types(str(run.get("device", ""))) == types
         and run.get("embedded")
         and run.get("embedding_seconds")
     )
     return next(rates, None)
+
+
+def _device_types(devices: str) -> set[str]:
+    return {device.partition(":")[0] for device in devices.split(", ")}
 
 
 def format_estimates(estimates: Sequence[StoreEstimate]) -> list[str]:
@@ -106,7 +110,8 @@ def format_estimates(estimates: Sequence[StoreEstimate]) -> list[str]:
         duration = (
             f"{_format_hours(store.hours)} at {store.records_per_second:,.3g} records/s"
             if store.hours is not None
-            else "duration unknown (no earlier run on this type of device)"
+            else "duration unknown (no earlier run on this type of device; with --scheduler, name "
+            "the workers' type with --device)"
         )
         lines.append(
             f"{store.expert}: {store.missing:,} rows to compute, {store.bytes / 1e6:,.1f} MB to "

@@ -49,6 +49,7 @@ def extract_range(
     for planned in plan.stores:
         if isinstance(planned.expert, torch.nn.Module):
             planned.expert.to(plan.request.device)
+    summary.devices.add(plan.request.device)
     span = plan.rows_of(shards)
     total = plan.count_records(shards)
     pending = np.logical_or.reduce([store.pending(span) for store in plan.stores])

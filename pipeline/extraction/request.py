@@ -1,6 +1,7 @@
 """The extraction request: records of a data set, experts, and the location of each store."""
 
 import shlex
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ class ExtractionRequest:
         targets: One target per store. The gate's sampled leads are always included and come last.
         record_ids: Requested record ids, in index order.
         device: Torch device of this process or its first worker, such as ``cpu`` or ``cuda:0``.
+            With a scheduler, the option ``device``, which each worker resolves itself.
         options: Options that the request was resolved with.
     """
 
@@ -133,12 +135,15 @@ def resolve_request(
         The request. Experts that share a store are included once.
 
     Raises:
-        UserError: The data set, an expert, its weights, a record or the device is unavailable.
+        UserError: The data set, an expert, its weights, a record or, without a scheduler, the
+            device is unavailable.
         StoreError: `store` or the name of an expert is invalid, or the bucket is unreachable.
     """
     options = options or ExtractOptions()
     source = resolve_dataset(dataset, options.decoding)
-    device = resolve_device(worker_devices(options)[0])
+    device = worker_devices(options)[0]
+    if options.scheduler is None:
+        device = resolve_device(device)
     root = locate(store)
     requested = list(dict.fromkeys(experts))
     names = [expert for expert in requested if isinstance(expert, str)]
@@ -263,7 +268,7 @@ def resolve_device(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"Device {device!r} is not available on this machine "
+            f"Device {device!r} is not available on {socket.gethostname()} "
             f"({str(error).splitlines()[0]}); use --device auto, cpu or an available device."
         ) from error
     return device

@@ -38,7 +38,8 @@ def write_run_records(
             "ended": ended.isoformat(timespec="seconds"),
             "finished": finished,
             "by": planned.lease.record.who if planned.lease is not None else "",
-            "device": plan.request.device,
+            # Without a device, no range was completed.
+            "device": ", ".join(sorted(summary.devices)) or plan.request.device,
             "workers": summary.workers,
             "range_retries": summary.retries,
             "torch": torch.__version__,

@@ -54,6 +54,7 @@ class ExtractionSummary:
         leads_busy: Reason why the gate's leads were not extracted; None if they were.
         without_embeddings: For each expert whose requested records all failed, in this run or
             earlier, the number of records by reason.
+        devices: Torch devices of the workers that computed ranges of shards.
         workers: Largest number of workers during the extraction.
         retries: Number of times that a range of shards was started again after an error or the loss
             of its worker.
@@ -71,6 +72,7 @@ class ExtractionSummary:
     run_records: tuple[Location, ...] = ()
     leads_busy: str | None = None
     without_embeddings: dict[str, Counter[str]] = field(default_factory=dict)
+    devices: set[str] = field(default_factory=set)
     workers: int = 1
     retries: int = 0
 
@@ -92,6 +94,7 @@ class ExtractionSummary:
         self.failed_records += part.failed_records
         self.failures += part.failures[: MAX_FAILURES - len(self.failures)]
         self.embedded += part.embedded
+        self.devices |= part.devices
         for name, seconds in part.embedding_seconds.items():
             self.embedding_seconds[name] += seconds
 

@@ -427,7 +427,7 @@ def test_weights_of_an_expert_that_is_not_requested_are_rejected(tmp_path: Path)
 
 
 def test_unavailable_device_is_rejected(tmp_path: Path):
-    with pytest.raises(UserError, match="Device 'cuda:99' is not available on this machine"):
+    with pytest.raises(UserError, match="Device 'cuda:99' is not available on "):
         resolve(ConstantDataset(range(3)), tmp_path, "dlinear", weights=RANDOM, device="cuda:99")
 
 
@@ -546,6 +546,34 @@ def test_damaged_gzip_file_of_records_is_rejected(
 def test_single_worker_uses_the_first_of_the_devices(tmp_path: Path, workers: int | None):
     options = {"devices": ("meta",), "device": "auto", "workers": workers}
     assert resolve(ConstantDataset(range(2)), tmp_path, MeanExpert(), **options).device == "meta"
+
+
+def test_devices_of_a_scheduler_are_those_of_its_workers(tmp_path: Path):
+    options = {"device": "cuda:99", "scheduler": "tcp://127.0.0.1:8786"}
+    assert resolve(ConstantDataset(range(2)), tmp_path, MeanExpert(), **options).device == "cuda:99"
+
+
+@pytest.mark.parametrize(
+    ("devices", "measured"),
+    [
+        ({"cuda:0"}, "cuda"),
+        ({"cuda:1", "cuda:0", "cuda"}, "cuda"),
+        ({"cpu"}, "cpu"),
+        ({"cpu", "cuda:0"}, None),
+    ],
+)
+def test_estimate_uses_the_rate_of_workers_on_the_same_type_of_device(
+    tmp_path: Path, devices: set[str], measured: str | None
+):
+    dataset = ConstantDataset(range(20))
+    planned = plan(dataset, tmp_path, MeanExpert(), limit=15)
+    summary = run(planned)
+    summary.devices = devices
+    write_run_records(planned, summary)
+    for device in ("cpu", "cuda"):
+        options = {"device": device, "scheduler": "tcp://127.0.0.1:8786"}
+        rate = estimate_extraction(resolve(dataset, tmp_path, MeanExpert(), **options))[0]
+        assert (rate.records_per_second is not None) == (device == measured)
 
 
 def test_estimate_has_rows_bytes_and_measured_hours_and_creates_nothing(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Extraction by worker processes writes the same stores as one process, even if some are killed."""
 
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import dask
 import pytest
+import torch
 from distributed import Future, LocalCluster
 from forked import fork_context
 
@@ -115,6 +117,29 @@ def test_cluster_writes_the_same_stores_as_one_process(
     assert summary.computed == expected.computed
     (run_record, *_) = [location.read() for location in summary.run_records]
     assert b'"workers": 2' in (run_record or b"")
+
+
+def test_run_record_names_the_device_of_the_workers(
+    synthetic_dir: Path,
+    tmp_path: Path,
+    on_cluster: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    has_gpu = torch.cuda.is_available()
+    # Only this process detects the opposite.
+    monkeypatch.setattr("torch.cuda.is_available", lambda: not has_gpu)
+    on_cluster["options"] |= {"device": "auto", "limit": 4}
+    for location in run(synthetic_dir, tmp_path, **on_cluster).run_records:
+        record = json.loads(location.read() or b"")
+        assert record["device"] == ("cuda" if has_gpu else "cpu")
+
+
+def test_unavailable_device_of_a_worker_is_a_user_error(
+    synthetic_dir: Path, tmp_path: Path, on_cluster: dict[str, Any]
+):
+    on_cluster["options"] |= {"device": "cuda:99"}
+    with pytest.raises(UserError, match=r"^Device 'cuda:99' is not available on [^\n]+\.$"):
+        run(synthetic_dir, tmp_path, **on_cluster)
 
 
 def test_ranges_of_killed_workers_are_computed_by_others(
@@ -321,6 +346,7 @@ def test_expert_objects_and_invalid_schedulers_or_workers_are_user_errors(
         ({"workers": 1}, 2, ["cuda:0"]),
         ({"workers": 3}, 2, ["cuda:0", "cuda:1", "cuda:0"]),
         ({"device": "cpu"}, 2, ["cpu"]),
+        ({"scheduler": "tcp://127.0.0.1:8786"}, 2, ["auto"]),
         ({"devices": ("cuda:1", "cuda:3")}, 4, ["cuda:1", "cuda:3"]),
     ],
 )
