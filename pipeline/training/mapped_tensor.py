@@ -69,17 +69,18 @@ class MappedTensor:
 
 def _map_temporary_file(size: int) -> mmap.mmap:
     """Map a new file without a name, which is deleted with the mapping."""
-    with tempfile.TemporaryFile() as file:
-        try:
+    try:
+        with tempfile.TemporaryFile() as file:
             if hasattr(os, "posix_fallocate"):
                 # Reserve the space, because a write to a full disk would kill the process.
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
-        except OSError as error:
-            raise UserError(
-                f"{tempfile.gettempdir()}: cannot allocate a temporary file of {size / 1e9:.1f} GB "
-                f"({error.strerror}); set TMPDIR to a folder with enough space, or increase "
-                "--memory-limit."
-            ) from error
-        return mmap.mmap(file.fileno(), size)
+            return mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        # `tempdir` is None if no temporary folder is writable; the error then lists all candidates.
+        raise UserError(
+            f"{tempfile.tempdir or 'TMPDIR'}: cannot allocate a temporary file of {size / 1e9:.1f} "
+            f"GB ({error.strerror}); set TMPDIR to a folder with enough space, or increase "
+            "--memory-limit."
+        ) from error

@@ -46,10 +46,13 @@ def test_pages_of_a_file_are_dropped_from_memory():
     assert resident_file_bytes() - before > size // 2, "the file is not mapped"
 
 
-def test_full_disk_is_a_user_error(monkeypatch: pytest.MonkeyPatch):
-    def fail(*_: int) -> None:
+@pytest.mark.parametrize(
+    "function", ["os.posix_fallocate", "mmap.mmap", "tempfile.TemporaryFile", "tempfile.gettempdir"]
+)
+def test_full_disk_is_a_user_error(function: str, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
+    monkeypatch.setattr(function, fail, raising=False)
     with pytest.raises(UserError, match=r"cannot allocate a temporary file .* set TMPDIR"):
         MappedTensor((1000, 1000), torch.float32, CPU, 1000)
