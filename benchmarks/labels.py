@@ -110,7 +110,7 @@ def compare(step: str, folder: Path, rows: int) -> None:
 
 
 def run(step: str, folder: Path) -> dict[str, float]:
-    """Run a step in a new process, and return its time, peak memory and number of labels."""
+    """Run a step in a new process; return its seconds, peak memory in bytes, and counts."""
     command = [sys.executable, __file__, "--folder", str(folder), "--step", step]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -242,7 +242,7 @@ def write_small_tables(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def append_labs(path: Path, ecgs: tuple[np.ndarray, np.ndarray], first: int) -> None:
-    """Append rows to the lab table, at random times within six hours of random ECGs."""
+    """Append `BLOCK` lab rows, numbered from `first`, within six hours of random ECGs."""
     random = np.random.default_rng([1, first])
     subject, when = ecgs
     ecg = random.integers(0, RECORDS, BLOCK)

@@ -57,7 +57,7 @@ class Marks:
 
     Attributes:
         r: Peaks of the QRS complexes.
-        rows: Positions of `WAVES` for each QRS complex; NaN if not marked.
+        rows: Positions of `WAVES`, one row per QRS complex; NaN if not marked.
     """
 
     r: np.ndarray
@@ -241,6 +241,11 @@ def reference_offsets(
 ) -> tuple[np.ndarray, float]:
     """Compute the median distance of each wave's marks from the detected beats.
 
+    Args:
+        marks: Marks of the record by lead.
+        beats: Positions of the detected beats in samples.
+        leads: Names of the leads to use.
+
     Returns:
         The distances in samples, and the share of marked QRS complexes with a marked P wave; both
         are medians over the leads.
@@ -265,7 +270,7 @@ def nanmedian(values: np.ndarray) -> np.ndarray:
 
 
 def measured_offsets(analysis: Analysis, row: int) -> np.ndarray:
-    """Return the positions of the waves in the average beat; NaN for missing waves."""
+    """Return the offsets of `WAVES` from the beat in samples; NaN for missing waves."""
     waves = analysis.waves
     p, qrs, t = waves.p, waves.qrs, waves.t
     found = (waves.has_p, waves.has_p, True, True, waves.has_t, waves.has_t)

@@ -81,7 +81,7 @@ def run_in_process(
     def run_once(_: int) -> str:
         return extract(**parameters, return_state=True).type.value
 
-    run_once(0)
+    run_once(0)  # warm-up
     started, outcomes = time.monotonic(), Counter[str]()
     for _ in range(SAMPLES):
         count = runs // SAMPLES
@@ -94,7 +94,7 @@ def run_in_process(
         )
     seconds = time.monotonic() - started
     print(f"  {outcomes.total()} runs in {seconds:.0f} s; outcomes here: {dict(outcomes)}")
-    print(f"  states on the server: {dict(count_states(api, 'extract'))} (with the first run)")
+    print(f"  states on the server: {dict(count_states(api, 'extract'))} (with the warm-up run)")
 
 
 def run_by_worker(

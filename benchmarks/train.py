@@ -14,7 +14,7 @@ for a fixed number of epochs. The measured times are compared with extrapolated 
     from the time of 20 optimizer steps for each expert and task. The ratio is relative to the time
     of EnECG's heads alone, which includes their ridge regressions.
 
-Both have as many steps per epoch as EnECG (`count_steps`).
+Both procedures have as many steps per epoch as EnECG (`count_steps`).
 
 Another row is the total time of one extraction (forward passes only) and the training.
 """

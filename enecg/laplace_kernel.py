@@ -78,8 +78,8 @@ def feature_rates(
 ) -> Float[Tensor, " feature"]:
     """Compute the weights of features in the kernel of a task.
 
-    A weight is proportional to `MIN_SHARE` plus the share of the targets' variance between the bins
-    of a feature in excess of the share that is expected by chance.
+    A weight is proportional to ``MIN_SHARE + max(0, share - chance)``: the share of the targets'
+    variance that lies between the bins of the feature, and the share expected by chance.
 
     Args:
         features: Standardized features of the training records.

@@ -18,7 +18,8 @@ COLUMNS = 256
 """Columns per block of a symmetric product."""
 
 PAIR_VALUES = 4_000_000
-"""Maximum number of products of elements of left singular vectors in memory at a time."""
+"""Maximum number of products of elements of left singular vectors in memory at a time, unless one
+group needs more."""
 
 
 class FeatureRows(Protocol):
@@ -255,7 +256,7 @@ class RidgeDesign:
             targets: Targets of the records, float64.
             projected: Result of `project` for these targets.
             penalties: Penalties of the regressions.
-            selected: Mask of the records to predict, which contains all or no records of a group.
+            selected: Mask of the records to predict, with all or no records of each group.
                 Default: all records.
 
         Returns:
@@ -283,7 +284,7 @@ class RidgeDesign:
     def _group_rows(
         self, selected: Bool[Tensor, " record"] | None
     ) -> Iterator[Int[Tensor, "group record"]]:
-        """Yield the rows of the selected groups once per group size; see `predict_left_out`."""
+        """Yield one matrix of rows for the selected groups of each size; see `predict_left_out`."""
         order, sizes = self.group.argsort(stable=True), self.group.bincount()
         starts = sizes.cumsum(0) - sizes
         kept = (

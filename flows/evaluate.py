@@ -1,4 +1,4 @@
-"""`enecg evaluate`: evaluate a run on other data, without a Prefect server."""
+"""`enecg evaluate`: evaluate a run on other patients, without a Prefect server."""
 
 from flows import parameters as p
 from flows import pretraining_parameters as pp

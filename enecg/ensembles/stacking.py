@@ -62,7 +62,7 @@ class Stacking:
         truth = _to_numpy(heads.encoded[train])
         best, best_loss = heads.outputs[0], float("inf")
         # The products are so small that synchronizing threads takes longer than computing them. The
-        # limit applies to libraries that are already loaded, so it follows the import.
+        # limit applies to libraries that are already loaded, so it is set after the import.
         with threadpool_limits(1, user_api="blas"):
             for penalty in self.penalties:
                 predicted = np.zeros(heads.outputs.shape[1:])

@@ -55,8 +55,8 @@ def open_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     Args:
         path: A safetensors file, or a torch file that contains a state dict, directly or under
             a usual key such as `state_dict` or `model`.
-        key: Key under which the original implementation saves the state dict; it takes precedence
-            over the usual ones.
+        key: Key under which the original implementation saves the state dict; takes precedence
+            over the usual keys. None: only the usual keys.
 
     Returns:
         The tensors and hyperparameters.
@@ -64,6 +64,7 @@ def open_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     Raises:
         UserError: The file is damaged or in another format, contains no state dict or several, or
             would execute code.
+        OSError: The file does not exist or cannot be read.
     """
     if detect_format(path) == "safetensors":
         try:
@@ -218,14 +219,14 @@ def match_keys(
         The tensors, in the model's data types.
 
     Raises:
-        UserError: Keys are missing or unexpected, or shapes differ. The message names the first
-            three of each, as in the checkpoint.
+        UserError: Keys are missing or unexpected, or shapes differ. The message contains the first
+            three checkpoint keys of each.
     """
     own = model.state_dict()
     own_keys = {published_name(key): key for key in own}
     expected = {name: own[key] for name, key in own_keys.items()}
     for prefix in _PREFIXES:
-        # `remove_wrappers` also removes a prefix that is part of the model's own keys.
+        # `remove_wrappers` also removes a prefix that is part of the model's own keys; restore it.
         if _all_start_with(prefix, expected) and not expected.keys() & tensors.keys():
             tensors = {prefix + name: tensor for name, tensor in tensors.items()}
     given = {k: v for k, v in tensors.items() if not k.startswith(tuple(unused))}
@@ -271,7 +272,7 @@ def load_strict(
 
     Raises:
         UserError: Keys are missing or unexpected, shapes differ, or values are not finite. The
-            message names the first three of each, as in the checkpoint.
+            message contains the first three checkpoint keys of each.
     """
     given = match_keys(model, tensors, path, unused, published_name)
     # Checked after the conversion, because values may exceed the range of the model's data type.

@@ -98,6 +98,7 @@ def read_ecg_fm_checkpoint(
     Raises:
         UserError: The file is damaged or in another format, would execute code, or describes
             another model.
+        OSError: The file does not exist or cannot be read.
     """
     form = "a fairseq-signals checkpoint with the keys cfg and model"
     if detect_format(path) == "safetensors":
@@ -196,7 +197,7 @@ def parse_convolutions(text: object) -> tuple[tuple[int, int, int], ...]:
     """
     try:
         layers = _evaluate_layers(ast.parse(str(text), mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, RecursionError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return ()
     valid = all(
         isinstance(layer, tuple)

@@ -32,7 +32,7 @@ class Deflections:
         r_prime: Second positive deflection.
         r_peak_ms: Time from the QRS onset to the highest sample, in ms.
         area: Signed area between QRS onset and offset, in mV ms.
-        range: Difference between the highest and the lowest value of the samples and 0, in mV.
+        range: Highest minus lowest value in mV; 0 counts as a value.
     """
 
     q: Float32[np.ndarray, "record lead"]

@@ -64,7 +64,7 @@ def _is_weak(
 def search_gaps(
     peaks: Candidates, accepted: Bool[np.ndarray, " peak"], envelope: Envelope
 ) -> Bool[np.ndarray, " peak"]:
-    """Accept the highest rejected peak that may be a beat in each gap of over 1.55 usual intervals.
+    """Accept the highest rejected peak that may be a beat in each gap over 1.55 median intervals.
 
     Args:
         peaks: Candidates of the envelope.

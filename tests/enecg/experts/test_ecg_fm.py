@@ -350,6 +350,7 @@ def test_convolutions_are_parsed_without_executing_them() -> None:
     for text in ("", "[]", "__import__('os')", "[(1, 2)]", "[(0, 2, 2)]", "[(1, 2, 2)] * 10**9"):
         assert parse_convolutions(text) == ()
     assert parse_convolutions("[(1, 2, 2)]" + " * 100" * 9) == ()
+    assert parse_convolutions("-" * 100_000 + "1") == ()
 
 
 def test_leads_are_standardized_over_the_whole_record() -> None:
