@@ -281,6 +281,15 @@ def test_gzipped_table_may_have_several_members(tmp_path: Path) -> None:
     assert scan(path)[0] == [["1", "2"], ["3", "4"]]
 
 
+def test_wrong_gzip_checksum_of_a_table_with_an_invalid_row_is_a_user_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "table.csv.gz", "a,b\n1,2,3\n" + "1,2\n" * 100_000)
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"table\.csv\.gz is not a valid MIMIC table"):
+        scan(path)
+
+
 def test_progress_increases_and_an_interrupt_stops_the_scan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ecgs: pd.DataFrame
 ) -> None:

@@ -5,7 +5,8 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from enecg.errors import UserError
@@ -29,7 +30,7 @@ def describe_invalid(path: Path, reason: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, without a final period."""
+    """Return the first line of an error's message without a final period, or its type's name."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")
 
@@ -51,7 +52,7 @@ def read_header(path: Path) -> tuple[str, ...]:
             lines = file.read(_MAX_HEADER_BYTES).splitlines(keepends=True)
         line = lines[0].decode("utf-8-sig", errors="replace") if lines else ""
         names = next(csv.reader([line.rstrip("\r\n")]), [])
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
+    except csv.Error as error:
         raise UserError(describe_invalid(path, first_line(error))) from error
     if not names or len(lines[0]) == _MAX_HEADER_BYTES:
         raise UserError(describe_invalid(path, "its first line is empty or too long"))
@@ -67,11 +68,11 @@ def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) ->
         required: Names of the columns.
 
     Raises:
-        UserError: A column is missing or occurs twice.
+        UserError: A column is missing or repeated.
     """
     for column in required:
         if header.count(column) != 1:
-            problem = "occurs twice" if column in header else "is missing"
+            problem = "is repeated" if column in header else "is missing"
             raise UserError(describe_invalid(path, f"column {column} {problem}"))
 
 
@@ -83,6 +84,9 @@ def find_open_quote(path: Path) -> int | None:
 
     Returns:
         Position of the quote in bytes in the uncompressed file, from 1; None if there is none.
+
+    Raises:
+        UserError: The file cannot be read.
     """
     opened, start, rest = None, 1, b"\n"
     with _open(path) as file:
@@ -114,6 +118,9 @@ def find_line(path: Path, position: int) -> int:
 
     Returns:
         The number, from 1.
+
+    Raises:
+        UserError: The file cannot be read.
     """
     remaining, newlines, returns = position - 1, 0, 0
     with _open(path) as file:
@@ -124,5 +131,11 @@ def find_line(path: Path, position: int) -> int:
     return 1 + (newlines or returns)
 
 
-def _open(path: Path) -> io.BufferedIOBase:
-    return gzip.open(path) if is_compressed(path) else path.open("rb")
+@contextmanager
+def _open(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open the uncompressed contents; raise UserError if they cannot be read."""
+    try:
+        with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(describe_invalid(path, first_line(error))) from error
