@@ -142,7 +142,12 @@ LeaveOneOut = Annotated[
 
 TrainBatchSize = Annotated[int, *number("Records per optimizer step.", TRAINING, ge=1)]
 Epochs = Annotated[
-    int, *number("Maximum epochs; a pass over many records has several.", TRAINING, ge=1)
+    int,
+    *number(
+        "Maximum number of epochs. With many records, several epochs make one pass over them.",
+        TRAINING,
+        ge=1,
+    ),
 ]
 Patience = Annotated[
     int,

@@ -33,6 +33,7 @@ def prepare_server(
 
     Raises:
         UserError: The block that `ENECG_NOTIFY_BLOCK` names does not exist on the server.
+        ObjectNotFound: The work pool does not exist.
     """
     with get_client(sync_client=True) as client:
         _save_queue(client, pool, queue, gpu_runs)

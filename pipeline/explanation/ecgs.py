@@ -129,7 +129,7 @@ def mean_reference(
         The mean in mV, and the ids of the averaged records.
 
     Raises:
-        UserError: Fewer than `number` of these records are readable.
+        UserError: Fewer than `number` records can be averaged.
     """
     index = dataset.index().record_id
     seen = ~find_unseen(saved, dataset, index)[repeat]

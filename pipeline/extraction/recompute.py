@@ -19,8 +19,8 @@ from stores.embeddings import EmbeddingStore
 from stores.status import WHOLE
 
 RELATIVE_TOLERANCE = 2.0**-10
-"""Relative tolerance of close rows: the spacing of float16 numbers. Embeddings that are computed on
-different machines are expected to differ by at most this."""
+"""Relative tolerance of close rows: the largest relative spacing of float16 numbers. Embeddings
+computed on different machines are expected to differ by no more."""
 
 ABSOLUTE_TOLERANCE = 1e-4
 """Absolute tolerance of close rows, for values near zero, in the units of the embedding."""
@@ -174,7 +174,7 @@ def _rebuild_expert(store: EmbeddingStore, dataset: Dataset, weights: tuple[str,
 
 
 def _describe_differences(current: dict[str, Any], expected: dict[str, Any]) -> str:
-    """List the keys with different values in two provenance documents, with short values."""
+    """List the keys with different values in two provenance documents, and the values if short."""
 
     def describe(key: str) -> str:
         new, stored = str(current.get(key)), str(expected.get(key))

@@ -81,8 +81,8 @@ def resolve_labels(
         The labels, in the order of the data set's index.
 
     Raises:
-        UserError: The label file is invalid, a column of a custom task or of a missing value does
-            not exist, or a column contains values that its task does not accept.
+        UserError: The label file or a missing value is invalid, a column of a custom task or of a
+            missing value does not exist, or a column has values that its task does not accept.
     """
     skipped: Counter[str] = Counter()
     notes: tuple[str, ...] = ()
@@ -150,7 +150,7 @@ def resolve_labels(
 
 
 def _parse_numbers(column: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
-    """Return plausible numbers, NaN for other values; raise UserError if no value is a number."""
+    """Return plausible numbers, else NaN; raise UserError if all values present are other text."""
     numbers, unreadable = parse_numbers(column)
     if unreadable.any() and numbers.isna().all():
         raise UserError(
@@ -212,7 +212,7 @@ def _describe_suspicious(numbers: pd.Series, task: Task) -> list[str]:
 
 
 def _encode_binary(column: pd.Series, task: Task, source: str, skipped: Counter[str]) -> pd.Series:
-    """Return class numbers, NaN for other values; raise UserError if no value is a class."""
+    """Return class numbers, else NaN; raise UserError if all values present are other text."""
     by_name = {name: float(number) for number, name in enumerate(task.classes)}
     numbers = column.map(by_name).astype("float64")
     unknown = column.notna() & numbers.isna()

@@ -46,7 +46,7 @@ def make_labels(
 
     Args:
         dataset: The data set.
-        out: The ``.parquet`` file to write. It replaces an existing file when it is complete.
+        out: The ``.parquet`` file. An existing file is replaced when the new one is complete.
         rules: Rules for deriving labels from MIMIC's tables; None uses `LabelRules()`.
         hosp: MIMIC-IV's `hosp` folder. Default: `hosp` in the data set's folder.
         scheduler: Dask scheduler for MIMIC's `labevents` table; see `connect_scheduler`. None reads

@@ -125,7 +125,7 @@ class DatasetRecords:
             ids: Ids of the records; if given, `records_file` is ignored. Duplicates are removed.
             records_file: File of record ids; see `read_record_ids`. Without `ids` and
                 `records_file`, all records are selected.
-            limit: Maximum number of records.
+            limit: Maximum number of records. Default: no limit.
 
         Returns:
             The records; in the order of `ids` if they are given, otherwise in the order of the
@@ -188,7 +188,7 @@ def _check_header(record: Path) -> None:
 
 def _expand(path: Path) -> Iterator[str]:
     """Yield the records of a path."""
-    # In contrast to `Path.is_dir`, this raises no error, such as for a name that is too long.
+    # Unlike `Path.is_dir`, `os.path.isdir` does not raise for a name that is too long.
     if not os.path.isdir(path):  # noqa: PTH112
         yield str(path.with_suffix("") if path.suffix.lower() in _SUFFIXES else path)
         return
