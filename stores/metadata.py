@@ -18,7 +18,7 @@ MAX_FEATURES = 10**6
 MAX_SHARD_BYTES = 1 << 30
 """Maximum size of a shard."""
 MAX_FLAGS = 256
-"""Maximum number of flags of a status of one byte."""
+"""Maximum number of flags that a one-byte status can have."""
 MAX_ID_CHUNK_ROWS = 1 << 20
 """Maximum number of record ids per chunk."""
 
@@ -52,7 +52,7 @@ class _PlainCodec(BaseModel):
 
 
 class _PlainArrayDocument(_ArrayDocument):
-    """An array that is read as a whole, and not compressed: a small file could fill the memory."""
+    """An uncompressed array, read as a whole; a small compressed file could fill the memory."""
 
     codecs: list[_PlainCodec]
     fill_value: Literal[-1, 0, ""]

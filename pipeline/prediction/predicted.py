@@ -47,8 +47,8 @@ class EcgPrediction:
         record: Id or path of the record.
         tasks: Prediction of each task.
         distances: Distance of each expert's embedding from the training embeddings, relative to
-            `pipeline.training.domain.LIMIT_QUANTILE` of the validation records; empty if the run
-            was not calibrated.
+            the quantile `pipeline.training.domain.LIMIT_QUANTILE` of the validation records'
+            distances; empty if the run was not calibrated.
         warnings: Sentences about the signal and about embeddings far outside the training data.
         notice: Intended use, and the run's untrained experts.
     """

@@ -225,7 +225,7 @@ class StackedData:
         """Replace the losses of multilabel tasks with the binary cross-entropy.
 
         Args:
-            sums: Result of `sum_losses`.
+            sums: Result of `stack_losses.sum_losses`.
             repeats: Repeat of each group.
             rows: Indices of records within that repeat, or `PADDING`.
             log_present: Log probability that a record has a label; ignored for other tasks.
