@@ -3,7 +3,8 @@
     python benchmarks/expert_costs.py [--experts dlinear timesnet moment tempo ecg-fm]
     python benchmarks/expert_costs.py --device cuda --precision bfloat16 --batch 64
 
-The ECGs are synthetic, because the time of TimesNet depends on the periods that it finds in an ECG.
+The inputs are synthetic ECGs instead of noise, because the time of TimesNet depends on the periods
+that it finds.
 Floating-point operations are those of matrix products, convolutions and attention, as counted by
 `torch.utils.flop_counter`; a multiply-add counts as two. The peak is the rate of a large matrix
 product, measured alternately with the expert on the same device. On a CPU, the benchmark measures
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--experts", nargs="+", default=[*DEFAULT_EXPERTS])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument(
-        "--records", type=int, default=16, help="number of ECGs; increased to --batch"
+        "--records", type=int, default=16, help="number of ECGs; at least --batch are used"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")

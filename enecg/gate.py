@@ -36,7 +36,7 @@ class Gate(nn.Module):
         hidden: Units of each hidden layer.
         dropout: Dropout probability after each hidden layer.
         depth: Number of hidden layers.
-        top_k: Number of experts with a nonzero weight per record; 0 selects all.
+        top_k: Number of nonzero weights per weight vector; 0 selects all experts.
         spectrum: Whether to transform the sampled leads to their log spectrum.
     """
 

@@ -22,7 +22,7 @@ class Task:
         title: Heading in tables.
         kind: Kind of target.
         column: Column of the label table that contains the labels.
-        unit: Unit of the values and errors of a regression; empty for other kinds.
+        unit: Unit of the values and errors of a regression; empty if unknown, and for other kinds.
         metric_name: Name of the main metric.
         metric: Main metric, called as ``metric(truth, predicted)``, or as ``metric(truth,
             probability)`` for a multilabel task.

@@ -77,13 +77,13 @@ def filter_zero_phase(
 ) -> Float64[Tensor, "*batch time"]:
     """Filter each series forward and backward, as `scipy.signal.sosfiltfilt` does by default.
 
-    Both ends are extended by three times the number of coefficients, with point symmetry about the
+    Both ends are extended by ``3 * (2 * len(sections) + 1)`` samples, with point symmetry about the
     first and last sample. The computation is in float64, because narrow filters of high order are
     inaccurate in float32. Autocast is disabled.
 
     Args:
         series: The series, longer than the extension.
-        sections: The filter. b2 must be nonzero in all sections, or else a2; for other filters,
+        sections: The filter. Either b2 or a2 must be nonzero in all sections; for other filters,
             SciPy extends the ends by fewer samples.
 
     Returns:

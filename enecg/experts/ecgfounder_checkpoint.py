@@ -78,8 +78,8 @@ def _infer_architecture(tensors: dict[str, Tensor], path: Path) -> Architecture:
         if found and tensor.ndim == 3 and tensor.numel():
             stages.setdefault(int(found[1]), []).append(tensor)
     if not stages or first is None or first.ndim != 3 or not first.numel():
-        # The keys are missing. With the published sizes, loading fails with an error that names
-        # missing keys; see `build_strict`.
+        # Keys are missing or have unexpected shapes. With the published sizes, loading fails with
+        # an error that names them; see `build_strict`.
         return Architecture()
     if first.shape[1] != len(LEADS):
         raise UserError(

@@ -94,8 +94,8 @@ class ExpertSetting:
         if given is not None:
             return given
         _log.warning(
-            "%s does not state %s of %s; assumed %d, the default of its source. Set another value "
-            "with %s %s.%s=VALUE.",
+            "%s does not state %s of %s; assumed %d, the published default. Set another value with "
+            "%s %s.%s=VALUE.",
             *(path, self.name, expert, self.default, OPTION, expert, self.name),
         )
         return self.default
@@ -115,8 +115,8 @@ def parse_settings(
         Values of the settings, by expert. Experts without a value are omitted.
 
     Raises:
-        UserError: A value is malformed, given twice, out of range, or for an unknown setting or
-            an expert that is not requested.
+        UserError: A value is malformed, invalid (see `ExpertSetting.check`), given twice, or for an
+            unknown setting or an expert that is not requested.
     """
     parsed: dict[str, Settings] = {}
     for text in values:

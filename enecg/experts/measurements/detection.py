@@ -38,8 +38,8 @@ MIN_CONTRAST, MIN_CONTRAST_ALIKE, MIN_CONTRAST_FEW = 3.0, 2.5, 5.0
 """Smallest ratio of the envelope's level to its median for records with beats: in general; if the
 typical correlation exceeds `ALIKE`; and for fewer than `FEW_BEATS` beats, because few beats always
 correlate with their own template. White noise that is the same in all leads reaches a ratio of 2.9
-and a correlation of 0.87, so that about 1 % of such records have beats. Records of LUDB and PTB-XL
-have ratios of at least 5, and wide synthetic QRS complexes 2.9."""
+and a correlation of 0.87, so beats are detected in about 1 % of such records. Records of LUDB and
+PTB-XL have ratios of at least 5, and wide synthetic QRS complexes 2.9."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class PWave:
         onset: First sample.
         peak: Largest deflection.
         offset: Last sample.
-        height: Height of the peak in the first principal component of the leads, in mV.
+        height: Height of the peak in the first principal component of the weighted leads, in mV.
         consistency: Typical correlation of single beats with the average around the peak.
         found: Whether there is a P wave: the same deflection before every QRS complex.
     """

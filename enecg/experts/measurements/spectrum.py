@@ -25,7 +25,7 @@ def measure_spectrum(spectrum: Float32[np.ndarray, "record 8 frequency"]) -> Val
     """Measure the power in each band.
 
     Args:
-        spectrum: Squared magnitudes of the Fourier transform of the independent leads.
+        spectrum: `FilteredLeads.spectrum`, in mV².
 
     Returns:
         The values of `FEATURES`.
@@ -37,7 +37,7 @@ def measure_spectrum(spectrum: Float32[np.ndarray, "record 8 frequency"]) -> Val
         own = spectrum[:, INDEPENDENT_LEADS.index(lead)]
         for low, high in _BANDS_HZ:
             first, last = np.searchsorted(hz, (low, high))
-            # By Parseval's theorem, this is the mean square of the signal in the band.
+            # By Parseval's theorem, this is the mean square of the extended signal in the band.
             power = 2 * own[:, first:last].sum(1, dtype=np.float64) / (2 * (bins - 1)) ** 2
             values[f"power_{low:g}_{high:g}_hz_{lead}"] = 10 * np.log10(power + _FLOOR_MV2)
     return values

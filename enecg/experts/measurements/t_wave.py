@@ -34,7 +34,7 @@ class TWave:
         onset: Onset of the wave, which ends the ST segment.
         peak: Extremum of the last phase.
         end: End of the wave.
-        found: Whether the search range is long enough, and the end lies after the peak.
+        found: Whether the search range is at least 60 ms, and the end lies after the peak.
         second: Second singular value of the wave relative to the first, a measure of complexity.
     """
 
