@@ -81,7 +81,7 @@ def open_writer(
 
 
 class _OutputFile(io.FileIO):
-    """A new file that raises UserError if it cannot be opened, written or closed."""
+    """A file to write that raises UserError if it cannot be opened, written or closed."""
 
     def __init__(self, path: Path) -> None:
         with _convert_errors(path):

@@ -123,7 +123,8 @@ def create_or_grow(
         features: Features per record.
         dtype: ``float16`` or ``float32``.
         reasons: Names of the failure reasons, which become status 2, 3, ...
-        shard_rows: Rows per shard of a new store; None selects `default_shard_rows`.
+        shard_rows: Rows per shard of a new store: at most `CHUNK_ROWS`, or a multiple of it. None
+            selects `default_shard_rows`.
         feature_names: Names and units of the features, written into a new store; None if the
             features have no names.
 

@@ -75,7 +75,7 @@ class LocalRoot:
 
     @contextmanager
     def open(self, key: str) -> Iterator["FileReader | None"]:
-        """Open a file; if it is replaced, the reader keeps the old contents."""
+        """Open a file; None if it does not exist. The reader keeps the contents of this version."""
         try:
             descriptor = open_regular(safe_path(self.directory, key))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

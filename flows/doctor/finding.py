@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         name: Name of the check.
-        status: ``failed``, with which the command exits with 1, ``warning`` or ``ok``.
+        status: ``ok``, ``warning``, or ``failed``, for which the command exits with 1.
         detail: Description of the result.
         remedy: Remedy; empty if none is needed or known.
     """

@@ -1,4 +1,4 @@
-"""Checks of Prefect, of proxies, and of the hub with its cached weights."""
+"""Checks of Prefect, of proxies, and of the Hugging Face Hub and the weights cached from it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -98,7 +98,9 @@ def check_weights() -> Iterator[Finding]:
             missing.append(definition.name)
     reachable, text = _probe_hub(os.environ)
     status: Status = "ok" if reachable or not missing else "warning"
-    remedy = "" if status == "ok" else "connect to the hub, or copy its cache from another machine"
+    remedy = (
+        "" if status == "ok" else "connect to the hub, or copy cached weights from another machine"
+    )
     yield Finding("hub", status, text, remedy)
     if not missing:
         yield Finding("weights", "ok", f"cached: {', '.join(cached)}")

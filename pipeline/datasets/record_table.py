@@ -96,7 +96,7 @@ def read_record_table(
             f"{', '.join(names[:8])}; {remedy}."
         )
     if table.empty:
-        raise UserError(f"{path} has no rows; pass a table of labels.")
+        raise UserError(f"{path} has no rows; pass a table with one row per record.")
     for name in table.columns[[dtype.kind == "O" for dtype in table.dtypes]]:
         if table[name].map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
             raise UserError(f"{path}: column {name} contains lists; use one value per row.")
@@ -208,7 +208,9 @@ def _parse_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; pass a CSV or Parquet file of labels.") from error
+        raise UserError(
+            f"{path} does not exist; pass a CSV or Parquet file with a column record_id."
+        ) from error
     except (OSError, ValueError, TypeError, pd.errors.ParserWarning) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(

@@ -80,12 +80,13 @@ def measure_chance(
     Args:
         constant: Predictions of the constant predictor.
         metric: The metric.
-        counts: Number of times that each bootstrap draw contains each patient, in sorted order.
+        counts: Number of times that each bootstrap draw contains each patient, in order of patient
+            id.
 
     Returns:
-        The metric of all test records, averaged over random predictions; and the metric of each
-        bootstrap draw, NaN as in `bootstrap_metric`. Each block of draws has its own random
-        predictions. Neither depends on the order of the records.
+        The metric of all test records, averaged over random predictions; and the metric of the
+        draws, as from `bootstrap_metric`. Each block of draws has its own random predictions. The
+        results do not depend on the order of the records.
     """
     constant = _sort_by_record(constant)
     _, patient = np.unique(constant.patient_id, return_inverse=True)

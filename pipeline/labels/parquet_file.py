@@ -143,7 +143,7 @@ def _to_bytes(numbers: pa.Array, dtype: str) -> bytes:
 
 
 def count_labels(labels: RecordLabels) -> dict[str, dict[str, int]]:
-    """Return, for each label, the number of labeled ECGs and patients, and the ECGs by reason."""
+    """Count the labeled ECGs and patients, and the unlabeled ECGs by reason, for each label."""
     counts = {}
     for name in labels_in(labels.table):
         present = labels.table[name].notna()

@@ -139,7 +139,7 @@ def fit_constant(kind: Kind, labels: Float[np.ndarray, "record *label"], outputs
         kind: Kind of the task.
         labels: Labels of the training records, none missing: values (regression), class numbers,
             or indicators (multilabel).
-        outputs: Number of classes; ignored for a regression.
+        outputs: Number of classes; ignored for a regression or multilabel task.
 
     Returns:
         The constant prediction, in the unit of `labels`.

@@ -16,7 +16,7 @@ THIRDS = ("lowest third", "middle third", "highest third")
 TEXT_WEIGHT = 0.09
 """Smallest weight that is printed in its bar segment; smaller segments are too narrow."""
 MAX_GROUPS = 40
-"""Maximum number of groups in a plot; the largest groups are shown."""
+"""Maximum number of bars besides that of all records; the largest groups are shown."""
 
 
 def plot_gate_weights(details: RunDetails, task: str, colors: Sequence[str]) -> Figure:
@@ -28,7 +28,7 @@ def plot_gate_weights(details: RunDetails, task: str, colors: Sequence[str]) -> 
         colors: Color of each expert, in the order of the weights.
 
     Returns:
-        The figure, with one bar for each group of `group_gate_weights`.
+        The figure, with one bar per group; see `group_gate_weights` and `MAX_GROUPS`.
     """
     groups = group_gate_weights(details, task)
     all_records, subgroups = groups[0], groups[1:]

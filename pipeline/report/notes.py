@@ -154,7 +154,7 @@ def other_metrics_notes(run: RunResults) -> tuple[str, ...]:
             "constant prediction is the share of the positive class. For AUROC and AUPRC, chance "
             "is a random order of the records.",
             f"ECE: expected calibration error over {BINS} equal-width bins of the predicted "
-            "probability: of the second class for binary tasks, of the most probable class for "
+            "probability: of the positive class for binary tasks, of the most probable class for "
             "multiclass tasks.",
             "Intervals of ECE and, for multiclass tasks, of means over classes are corrected for "
             "bootstrap bias, because a bootstrap sample repeats records and can omit rare classes.",

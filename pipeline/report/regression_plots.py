@@ -13,7 +13,7 @@ from pipeline.report.theme import ENSEMBLE_COLOR, EXPERT_COLOR, MUTED, new_figur
 MAX_POINTS = 2000
 """Maximum number of predictions in a scatter plot; of more, a random sample is shown."""
 LIMITS = 1.96
-"""Limits of agreement, in standard deviations of the errors."""
+"""Distance of the limits of agreement from the mean error, in standard deviations of the errors."""
 
 _Values = Float[np.ndarray, " record"]
 

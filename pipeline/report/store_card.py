@@ -135,6 +135,7 @@ def build_croissant(
         "name": "repository",
         "contentUrl": url,
         "encodingFormat": "git+https",
+        # Placeholder of the Hugging Face Hub: a repository has no SHA-256.
         "sha256": "https://github.com/mlcommons/croissant/issues/80",
     }
     file_sets = [

@@ -72,7 +72,7 @@ def method_label(method: str, run: RunResults) -> str:
 
 
 def score_table(run: RunResults, methods: Sequence[str], title: str) -> Table:
-    """Build a table of the main metric of every task and its metric in `SUMMARY_METRICS`.
+    """Build a table of the main metric of every task and, if any, its `SUMMARY_METRICS` metric.
 
     Args:
         run: Results of a run.
@@ -217,7 +217,14 @@ def other_metrics_table(run: RunResults, methods: Sequence[str], task: TaskSumma
 
 
 def format_measure(measure: Measure | None) -> str:
-    """Format a measure as ``mean ± SD [low, high]`` with one to three decimals."""
+    """Format a measure as ``mean ± SD [low, high]`` with one to three decimals.
+
+    Args:
+        measure: The measure.
+
+    Returns:
+        The text; `NOT_APPLICABLE` for None, and `UNDEFINED` for a mean of NaN.
+    """
     if measure is None:
         return NOT_APPLICABLE
     if math.isnan(measure.mean):

@@ -70,7 +70,7 @@ class RunResults:
 
     @property
     def random_baselines(self) -> dict[str, str]:
-        """Random weights that an expert is compared with, by expert; empty without them."""
+        """Random weights that an expert is compared with, by expert; empty if there are none."""
         stores = self.config.get("random_baselines", ())
         return {store["expert"]: store["weights"] for store in stores}
 

@@ -160,7 +160,7 @@ def draw_beats(
         # Intervals are independent, and at least the refractory period of the AV node.
         sigma = rhythm.jitter * rng.uniform(0.8, 1.2)
         interval = np.maximum(mean * np.exp(rng.normal(-(sigma**2) / 2, sigma, count)), 0.29)
-        # The report states whether the mean rate is rapid or slow, so it must match the drawn rate.
+        # The report may call the rate rapid or slow, so the mean interval must be as drawn.
         interval *= mean / interval.mean()
         time = np.cumsum(interval) - _MARGIN_S - rng.uniform(0, mean)
         time = time[time < SECONDS + _MARGIN_S]

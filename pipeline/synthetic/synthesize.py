@@ -82,7 +82,7 @@ def synthesize(
 
     Raises:
         UserError: A parameter is out of range, or the directory is a file, contains other files or
-            has a damaged marker.
+            a data set with other parameters, or has a damaged marker.
     """
     root = Path(directory)
     if patients < 1:

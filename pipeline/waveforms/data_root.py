@@ -45,6 +45,9 @@ def file_exists(files: RecordFiles, name: str) -> bool:
 
     Returns:
         Whether it exists.
+
+    Raises:
+        OSError: The file at a URL cannot be read; see `RecordFiles` for this and other exceptions.
     """
     if isinstance(files, DirectoryFiles):
         return Path(files.root, name).is_file()
@@ -78,6 +81,9 @@ def copy_file(files: RecordFiles, name: str, target: Path) -> None:
         files: The files of a data set.
         name: Name of the file.
         target: Path of the copy. Missing folders are created, and an existing file is replaced.
+
+    Raises:
+        OSError: The file cannot be read; see `RecordFiles` for this and other exceptions.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.open(name) as source, target.open("wb") as copy:
@@ -94,6 +100,9 @@ def local_copy(files: RecordFiles, name: str) -> Iterator[Path]:
 
     Yields:
         The path, valid inside the ``with`` block. In a directory, the file may be missing.
+
+    Raises:
+        OSError: The file at a URL cannot be read; see `RecordFiles` for this and other exceptions.
     """
     if isinstance(files, DirectoryFiles):
         yield Path(files.root) / name

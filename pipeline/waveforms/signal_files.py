@@ -23,6 +23,7 @@ def read_header(files: RecordFiles, record: str) -> bytes:
     Raises:
         UnreadableRecord: The file does not exist, cannot be read, or is outside the data set.
         HeaderError: The file is too large for a header.
+        UserError: Requests to a server fail.
     """
     content = _read(files, f"{record}.hea", _MAX_HEADER_BYTES)
     if content.size > _MAX_HEADER_BYTES:
@@ -47,6 +48,7 @@ def read_signals(
 
     Raises:
         UnreadableRecord: A file is missing, too short, unreadable or outside the data set.
+        UserError: Requests to a server fail.
     """
     folder = record[: record.rfind("/") + 1]
     contents = []
@@ -63,7 +65,7 @@ def read_signals(
         if header.length is None:
             length = min(length, samples_in(header, file, content.size))
             if length < 1:
-                raise UnreadableRecord("cut_file", f"{where}: file is empty; copy it again.")
+                raise UnreadableRecord("cut_file", f"{where}: file has no samples; copy it again.")
         contents.append(content.data)
     return length, contents
 
