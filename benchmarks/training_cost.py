@@ -13,8 +13,8 @@ scikit-learn fits one model per task, expert and repeat on standardized embeddin
 regression (C = 0.01), or for regression tasks ridge regression with cross-validation. Every method
 runs in a separate process. Times exclude imports and the results page. Those of `enecg train`
 include reading, scores and the run folder; those of scikit-learn include only fitting and
-prediction. The peak memory is that of the whole process; see `peak_bytes`. The stores are written
-by another process, because this floor is the memory of the process that starts the methods.
+prediction. The peak memory is that of the whole process, and at least the peak of the process that
+starts the methods (see `peak_bytes`); therefore, another process writes the stores.
 """
 
 import argparse

@@ -6,10 +6,10 @@ import signal
 def start_server() -> None:
     """Start an embedded server that ignores Ctrl-C in the terminal.
 
-    A terminal sends SIGINT to the whole process group. The server must ignore it: otherwise it
-    stops before the command has reported the final state of its run, and Prefect waits for the
-    server. Prefect uses the running server when the flow starts, and stops it when the process
-    exits.
+    A terminal sends SIGINT to the whole process group. The server must ignore SIGINT:
+    otherwise the server stops before the command has reported the final state of its run, and
+    Prefect waits for the server. Prefect uses the running server when the flow starts, and stops it
+    when the process exits.
 
     Raises:
         RuntimeError: The server did not start in time.

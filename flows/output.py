@@ -10,7 +10,7 @@ import sys
 from stores.url import redact
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters without tab and newline, and Unicode's characters that override or isolate the
+"""Control characters except tab and newline, and Unicode's characters that override or isolate the
 direction of text."""
 
 

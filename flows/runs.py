@@ -130,7 +130,8 @@ def compare(
     """Compare runs: the settings that differ, and the scores with intervals.
 
     Raises:
-        UserError: Only one run is named, a run is invalid, or the runs have different data sets.
+        UserError: Only one run is named, a run is invalid, the runs have different data sets, or
+            the tables cannot be written.
     """
     from enecg.errors import UserError
     from pipeline.report.comparison import compare_runs
@@ -175,7 +176,8 @@ def page(
     """Draw the results page of a run again, from the files in its folder.
 
     Raises:
-        UserError: --with-ecgs or --dataset is missing, or the run or the data set is invalid.
+        UserError: --with-ecgs or --dataset is missing, the run or the data set is invalid, or the
+            page cannot be written.
     """
     from enecg.errors import UserError
     from pipeline.report.page import write_page

@@ -35,6 +35,7 @@ def card(
     Raises:
         UserError: The license or the address is invalid, the root has no stores, a store cannot be
             opened, or a file cannot be written.
+        StoreError: The root or the rows of a store cannot be read.
     """
     from enecg.errors import UserError
     from pipeline.report.store_card import CARD, CROISSANT, SharedStore, build_card, build_croissant

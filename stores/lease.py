@@ -60,6 +60,7 @@ class Ticket:
 
         Raises:
             LeaseLost: Another process has taken over the lease.
+            StoreError: The lease documents cannot be read.
         """
         number, record = _read_highest(self.folder)
         if number != self.number or record is None or record.token != self.token:
@@ -157,8 +158,8 @@ def acquire(
         permitted: Event that another thread sets when the lease may be acquired. Until then, this
             function only observes whether the lease is renewed.
         heartbeat_seconds: Interval of renewals of the acquired lease.
-        expire_seconds: Seconds without a renewal after which the acquired lease expires, and a
-            current lease whose document is invalid.
+        expire_seconds: Seconds without a renewal after which the acquired lease expires. Also
+            applies to a current lease whose document is invalid.
         note: Text appended to the holder's description in messages, such as ``, enecg doctor``.
 
     Returns:
@@ -201,7 +202,7 @@ def acquire(
                 )
             if log is not None and now - start > POLL_SECONDS:
                 limit = (
-                    f" If the lease is renewed, the total wait is {wait_seconds / 60:.3g} minutes."
+                    f" If it is, the total wait is at most {wait_seconds / 60:.3g} minutes."
                     if wait_seconds
                     else ""
                 )
@@ -227,6 +228,9 @@ def read_holder(store: Location) -> LeaseRecord | None:
 
     Returns:
         The record, or None if there is no lease, it was released, or its document is invalid.
+
+    Raises:
+        StoreError: The lease documents cannot be read.
     """
     _, record = _read_highest(leases_folder(store))
     return None if record is None or record.released else record

@@ -39,6 +39,7 @@ def connect_object_store(
     Raises:
         StoreError: No S3 credentials were found, and `unsigned_fallback` is False; boto3 cannot
             read them; or the URL of the S3 server is invalid.
+        obstore.exceptions.BaseError: obstore rejects the URL or its configuration.
     """
     # Limit retries by time only: with refused connections, obstore's default of ten retries takes
     # a few seconds.
@@ -74,8 +75,8 @@ def connect_object_store(
         # obstore panics if the scheme or the host is missing.
         if not re.match("https?://[^/]", endpoint):
             raise StoreError(
-                f"{url}: AWS_ENDPOINT_URL is not the URL of an S3 server; set it to a URL such as "
-                "http://localhost:9000."
+                f"{url}: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL is not the URL of an S3 server; "
+                "set it to a URL such as http://localhost:9000."
             )
         config["endpoint"] = endpoint
     credential_provider = None

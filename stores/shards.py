@@ -23,7 +23,7 @@ FINITE_BLOCK_ROWS = 128
 
 
 class WrongChecksum(Exception):
-    """Stored bytes do not match their checksum."""
+    """Stored bytes have the wrong size or do not match their checksum."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def strip_checksum(stored: bytes | memoryview) -> np.ndarray:
         stored: The value, followed by its checksum.
 
     Returns:
-        A read-only view of the value.
+        A view of the value as uint8.
 
     Raises:
         WrongChecksum: The checksum does not match.

@@ -35,6 +35,9 @@ def file_sha256(path: Path) -> str:
 
     Returns:
         The digest.
+
+    Raises:
+        OSError: The file cannot be read.
     """
     resolved = path.resolve()
     status = resolved.stat()

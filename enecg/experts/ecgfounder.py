@@ -155,7 +155,8 @@ def preprocess(
         filtering: The filters.
 
     Returns:
-        Records with mean 0 and variance 1; a record of constant leads becomes 0.
+        Records with mean 0 and variance 1; a record of constant leads becomes 0,
+        except for rounding errors.
     """
     filtered = apply_filters(ecg, filtering)
     centered = filtered - filtered.mean((1, 2), keepdim=True)

@@ -82,7 +82,7 @@ class TimesNet(nn.Module):
             leads: Standardized leads.
 
         Returns:
-            The states of each series: one per lead, or one per record.
+            The states of each series: one series per lead, or one per record.
         """
         records, count, steps = leads.shape
         channels = self.architecture["channels"]

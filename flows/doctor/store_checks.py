@@ -133,6 +133,10 @@ def check_space(
 
     Yields:
         One finding.
+
+    Raises:
+        UserError: An expert is unknown.
+        StoreError: The URL is invalid, or a store or the root is unreachable or unreadable.
     """
     features = {name: get_definition(name).embedding_size for name in experts}
     features[LeadsSample.spec.name] = LeadsSample.spec.embedding_size

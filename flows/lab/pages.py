@@ -36,7 +36,7 @@ AUTH_VARIABLE = "ENECG_PAGES_AUTH"
 """Environment variable with the user and the password, as ``USER:PASSWORD``."""
 
 DEPTH = 4
-"""Number of folder levels in which the index searches for pages."""
+"""Number of folder levels, including the served folder, in which the index searches for pages."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
@@ -62,7 +62,9 @@ def serve(folder: Path, host: str, port: int, credentials: str) -> None:
     """
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise UserError(f"The folder {folder} does not exist; pass one that contains runs.")
+        raise UserError(
+            f"{folder} does not exist or is not a folder; pass a folder that contains runs."
+        )
     if not credentials and not _is_loopback(host):
         raise UserError(
             f"--host {host}: other machines can connect to this address, so a password is "

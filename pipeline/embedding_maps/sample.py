@@ -62,6 +62,9 @@ def read_standardized(
     Returns:
         Embeddings in the order of `record_id`; each feature has mean 0 and SD 1 over these records.
         Constant features are 0.
+
+    Raises:
+        StoreError: A record has no embedding, or the store cannot be read.
     """
     (embedding,) = read_aligned([store], record_id, "float32")
     centered = embedding - embedding.mean(0, dtype=np.float64).astype(np.float32)

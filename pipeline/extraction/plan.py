@@ -208,7 +208,7 @@ def _feature_names(expert: Expert) -> FeatureNames | None:
 
 
 def _row_order(request: ExtractionRequest) -> tuple[RecordIds, int | None]:
-    """Return the record ids in row order and the rows per shard.
+    """Return the record ids in row order, and the rows per shard (None for the default).
 
     Every extraction requests the gate's leads, so their store defines the row order of all stores,
     including those of experts that are added later.
@@ -238,7 +238,7 @@ def _find_missing(
                 "root with `enecg store copy`."
             )
     index_rows = np.full(len(first.record_id), -1)
-    # Both `request.record_ids` and the result of `flatnonzero` are in index order.
+    # Both `request.record_ids` and the result of `select_rows` are in index order.
     requested_rows = select_rows(request.dataset.index().record_id, request.record_ids)
     index_rows[first.rows_by_id(request.record_ids)] = requested_rows
     requested = index_rows >= 0

@@ -79,7 +79,8 @@ def prepare_inputs(
         The inputs.
 
     Raises:
-        UserError: Stores or labels are missing, or the labels of a task are invalid.
+        UserError: An option is invalid, stores or labels are missing, or the labels of a task are
+            invalid.
         StoreError: A store is incomplete or damaged.
     """
     own_tasks = parse_tasks(settings.own_tasks)
@@ -152,8 +153,8 @@ def _note_omitted(cache: Cache) -> list[str]:
         return []
     return [
         f"Omitted {', '.join(cache.omitted)}: no store of these experts has the requested weights "
-        "and options. To use them, pass these; with --experts NAME, the error message lists the "
-        "stores of an expert."
+        "and options. To use them, pass the weights and options of their stores, which the error "
+        "message of --experts NAME lists."
     ]
 
 

@@ -79,7 +79,7 @@ def draw_fraction(cohort: Cohort, patient_id: pd.Series, fraction: float) -> Coh
     Args:
         cohort: The cohort.
         patient_id: Patient by record id.
-        fraction: Fraction of the patients, rounded to at least one patient per part.
+        fraction: Fraction of the patients of each part, in (0, 1]; at least one patient is drawn.
 
     Returns:
         The reduced cohort.

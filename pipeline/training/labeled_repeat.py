@@ -33,7 +33,7 @@ class LabeledRepeat:
         folds: `train`, split in two by patient.
         patients: Patient of each record, in the order of `rows`, as numbers from 0.
         seed: Seed of the repeat.
-        learning_rate: Overrides the learning rate of the settings. Default: None.
+        learning_rate: Learning rate; None for that of the settings.
     """
 
     targets: dict[str, Targets]
@@ -122,7 +122,8 @@ def validation_loss(
     Args:
         repeat: Records and labels.
         task: Name of the task.
-        output: Standardized values, or probabilities of classes or labels.
+        output: Standardized values, or probabilities of classes or labels, in the order of
+            `repeat.rows`.
 
     Returns:
         The loss; see `task_loss`.

@@ -36,7 +36,7 @@ def map_in_threads(
         yield from map(function, items)
         return
     with (
-        # A thread that restores the global random state can restore the state of another thread.
+        # Threads that save and restore the global random state concurrently can leave it changed.
         torch.random.fork_rng(),
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):

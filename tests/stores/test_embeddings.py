@@ -180,7 +180,7 @@ def test_error_for_a_url_with_a_port_names_aws_endpoint_url(url: str):
         (
             {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "lab:80"},
             "",
-            "AWS_ENDPOINT_URL is not the URL of an S3 server",
+            "AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL is not the URL of an S3 server",
         ),
     ],
 )

@@ -21,8 +21,8 @@ ECG_FM = ExpertDefinition(
         normalization="zscore-record",
     ),
     pooling="mean-std",
-    # `segments` averages each quarter over series. Here, these are the two halves of the record,
-    # whose quarters are not at the same time.
+    # Without the pooling `segments`, which averages each quarter over series. Here, the series are
+    # the two halves of the record, whose quarters are not at the same time.
     poolings=("mean", "mean-std", "per-series", "per-series-mean-std"),
     license="MIT",
     source="arXiv 2408.05178",

@@ -21,8 +21,8 @@ two edges."""
 _DECAY = 5
 """Number of samples from the end of a spike to the end of the straight line: 10 ms."""
 _SPAN, _MAX_SHARE = 250, 1 / 3
-"""Spikes that would replace more than this share of the 0.5 s around a sample are noise, such as
-that of a loose electrode in one lead. The samples are kept."""
+"""If spikes would replace more than this share of the 0.5 s around a sample, they are noise, for
+example of a loose electrode in one lead, and the sample is kept."""
 
 
 def remove_spikes(
@@ -35,7 +35,7 @@ def remove_spikes(
 
     Returns:
         The leads, and the number of spikes per record. Records without spikes are not changed.
-        Series of spikes that are too dense for pacing are counted, but kept.
+        Spikes that are too dense for pacing are counted, but kept.
     """
     curvature = np.abs(np.diff(leads, n=4, axis=-1)).sum(1)
     usual = np.sort(curvature[:, ::4], axis=1)[:, curvature.shape[1] // 8, None]

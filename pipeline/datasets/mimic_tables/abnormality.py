@@ -75,7 +75,11 @@ def is_abnormal(criterion: Criterion, value: str, rules: LabelRules) -> str:
 
 
 def is_flagged() -> str:
-    """Return a BOOLEAN expression for the laboratory's flag; it is NULL for an unknown flag."""
+    """Return a BOOLEAN expression for the laboratory's flag.
+
+    Returns:
+        The expression; it is false for a missing flag and NULL for an unknown one.
+    """
     flag = columns.text("flag")
     return (
         f"CASE WHEN ({flag}) IS NULL THEN false "

@@ -43,7 +43,8 @@ def open_engine() -> Iterator[Connection]:
         The connection.
 
     Raises:
-        UserError: A memory limit is reached in the block, and the temporary folder is full.
+        UserError: DuckDB runs out of memory in the block, for example because the temporary folder
+            is full.
     """
     with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
