@@ -121,20 +121,21 @@ def decode_with_wfdb(
         for n in range(file.first, file.end):
             storage = f"{header.signals.formats[n]}+{header.signals.offsets[file.first]}"
             lines.append(f"{number}.dat {storage} 1(0)/mV 0 0 {header.initial[n] or 0} 0 0 {n}")
-    with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="enecg-") as folder:
             Path(folder, "record.hea").write_text("\n".join(lines) + "\n", "ascii")
             for number, content in enumerate(contents):
                 Path(folder, f"{number}.dat").write_bytes(content)
-        except OSError as error:
-            raise UserError(
-                f"{folder} cannot be written ({error.strerror}); free disk space, or set TMPDIR to "
-                "another folder."
-            ) from error
-        try:
-            with np.errstate(all="ignore"):
-                record = wfdb.rdrecord(str(Path(folder, "record")), physical=False)
-        except Exception as error:
-            message = " ".join(str(error).split())[:200] or type(error).__name__
-            raise HeaderError(f"wfdb cannot decode the samples ({message})") from error
+            try:
+                with np.errstate(all="ignore"):
+                    record = wfdb.rdrecord(str(Path(folder, "record")), physical=False)
+            except Exception as error:
+                message = " ".join(str(error).split())[:200] or type(error).__name__
+                raise HeaderError(f"wfdb cannot decode the samples ({message})") from error
+    except OSError as error:
+        # `tempdir` is None if no temporary folder is writable; the error then lists all candidates.
+        raise UserError(
+            f"{tempfile.tempdir or 'TMPDIR'}: cannot write temporary files ({error.strerror}); "
+            "free disk space, or set TMPDIR to another folder."
+        ) from error
     return np.asarray(record.d_signal).T

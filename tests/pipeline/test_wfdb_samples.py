@@ -1,5 +1,8 @@
 """Samples of WFDB records: agreement with the wfdb package, checksums and formats."""
 
+import errno
+import os
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from wfdb_files import FILE_ORDER, WfdbRecord, random_walk, read_with_wfdb
 
 from enecg.ecg_format import LEADS
+from enecg.errors import UserError
 from pipeline.datasets.ludb import Ludb
 from pipeline.datasets.mimic_iv_ecg import MimicIvEcg
 from pipeline.waveforms.decode import read_wfdb
@@ -265,6 +269,21 @@ def test_signals_may_be_in_separate_files(tmp_path: Path) -> None:
         "\n".join([first, separate[0], *separate[2:], separate[1].replace("lead1", "lead0")])
     )
     assert failure_reason(record) == "unreadable", "signals of one file must be adjacent"
+
+
+@pytest.mark.parametrize("function", ["gettempdir", "mkdtemp"])
+def test_unusable_temporary_folder_is_a_user_error(
+    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    record = WfdbRecord(random_walk()).write(tmp_path)
+    header = Path(f"{record}.hea")
+    header.write_text(header.read_text().replace("dat 16 ", "dat 61 "))
+    monkeypatch.setattr(tempfile, function, fail)
+    with pytest.raises(UserError, match=r"temporary files \(No space left on device\); free disk"):
+        read_wfdb(record)
 
 
 def test_several_formats_in_one_file_are_unreadable(tmp_path: Path) -> None:
