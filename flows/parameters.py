@@ -81,7 +81,9 @@ Dataset = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    *number("Use only the first LIMIT records of the index (of those in --records).", DATA, ge=1),
+    *number(
+        "Use only the first LIMIT records in index order; applies after --records.", DATA, ge=1
+    ),
 ]
 Records = Annotated[
     Path | None,

@@ -58,7 +58,8 @@ class GarbageItem:
 def find_garbage(root: Location, denied: list[StoreError] | None = None) -> list[GarbageItem]:
     """Find the files and folders in a store root that may be removed.
 
-    Symbolic links are not followed; stores that cannot be read without following one are skipped.
+    Symbolic links inside a data set's folder are not followed; stores that cannot be read without
+    following one are skipped.
 
     Args:
         root: The store root.

@@ -90,6 +90,9 @@ def label_repeat(cohort: Cohort, inputs: Inputs, features: Features) -> LabeledR
 
     Returns:
         The labeled records.
+
+    Raises:
+        UserError: The training labels of a task cannot be fitted; see `fit_targets`.
     """
     training = inputs.labels.loc[cohort.train]
     labels = inputs.labels.loc[cohort.record_id]
