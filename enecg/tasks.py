@@ -157,11 +157,11 @@ def parse_task(spec: str) -> Task:
             f"The {part} of {spec!r} contains '|', which separates table cells; use another {part}."
         )
     if name in TASKS or name == ALL:
-        raise UserError(f"{name!r} is a built-in value of --tasks; rename the column of your task.")
+        raise UserError(f"{name!r} is a built-in value of --tasks; rename your task or its column.")
     if not _NAME.fullmatch(name) or _is_reserved(name):
         raise UserError(
-            f"{name!r} is not a valid task name; rename the column. Names consist of letters, "
-            "digits, _, - and spaces, and must not be reserved by torch or peft."
+            f"{name!r} is not a valid task name; rename it or its column. Names consist of "
+            "letters, digits, _, - and spaces, and must not be reserved by torch or peft."
         )
     task = custom_task(name, kind, detail if kind == "regression" else "")
     if kind == "multilabel":

@@ -70,7 +70,8 @@ def check(
         findings (with --only, have one of the named reasons and findings), else 0.
 
     Raises:
-        UserError: An option or the data set is invalid, or the data set has no records.
+        UserError: An option or the data set is invalid, the data set has no records, or the CSV
+            file cannot be written.
     """
     # Imported here because `--help` should not wait for pandas and scipy.
     import numpy as np

@@ -36,8 +36,9 @@ def explain(
 
     Integrated gradients are computed through each expert with its preprocessing and head, and
     through their gated mixture if there are several. The baseline is the mean of ECGs of training
-    and validation patients; see `mean_reference`. The effect of occluding each window, such as the
-    QRS complexes, is also computed, including for experts without gradients.
+    and validation patients, if the data set has any; see `mean_reference`. The effect of occluding
+    each window, such as the QRS complexes, is also computed, including for experts without
+    gradients.
 
     Args:
         run: Run folder.

@@ -62,8 +62,8 @@ def check_url(
 
     Raises:
         error: The URL is malformed, its scheme is not accepted, or it contains credentials, a
-            query, a fragment or, unless it is a web URL, a port. The message contains no
-            credentials, because messages are logged.
+            query, a fragment or, unless it is a web URL, a port; of a `file` URL, only the host is
+            validated. The message contains no credentials, because messages are logged.
     """
     text = str(url)
     example = "https://HOST/PATH" if "https" in schemes else "file:///PATH"

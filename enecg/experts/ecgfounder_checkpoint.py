@@ -50,6 +50,7 @@ def read_ecgfounder_checkpoint(
 
     Raises:
         UserError: The file is damaged, would execute code, or describes another model.
+        OSError: The file does not exist or cannot be read.
     """
     tensors = read_checkpoint(path)
     architecture = _infer_architecture(tensors, path)
