@@ -189,7 +189,7 @@ def _merge_lora(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         down, up = plain.pop(key), plain.pop(pair)
         # GPT-2 stores weights as (input, output), LoRA as (output, input).
         fits = down.ndim == up.ndim == 2 and plain[layer].shape == (down.shape[1], up.shape[0])
-        if not fits or down.shape[0] != up.shape[1]:
+        if not fits or down.shape[0] != up.shape[1] or down.shape[0] == 0:
             raise UserError(
                 f"{path}: the LoRA update of {layer} has shapes {tuple(up.shape)} and "
                 f"{tuple(down.shape)}, which do not fit the weight {tuple(plain[layer].shape)}; "

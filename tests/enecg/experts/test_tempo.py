@@ -180,6 +180,16 @@ def test_lora_of_the_wrong_shape_is_rejected(
         load(wrong, tmp_path)
 
 
+def test_lora_of_rank_0_is_rejected(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    layer = PEFT + "h.0.attn.c_attn."
+    empty = {
+        layer + "lora_A.default.weight": torch.zeros(0, 48),
+        layer + "lora_B.default.weight": torch.zeros(144, 0),
+    }
+    with pytest.raises(UserError, match=r"LoRA update of gpt2_trend\.h\.0\.attn\.c_attn.*not fit"):
+        load(tensors | empty, tmp_path)
+
+
 def test_matching_config_is_accepted(
     tensors: dict[str, torch.Tensor], embedding: torch.Tensor, tmp_path: Path
 ) -> None:
