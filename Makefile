@@ -38,7 +38,7 @@ test: setup check
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist worksteal
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --timeout 1800
 
 # Postgres, a Prefect server, a worker, a Dask cluster and an S3 server (SeaweedFS) on loopback.
 test-lab: setup
