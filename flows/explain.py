@@ -43,7 +43,7 @@ def explain(
         ),
     ] = None,
     out: ExplanationOut = None,
-    repeat: Annotated[int, *p.number("Repeat of the run.", p.EXECUTION, ge=0)] = 0,
+    repeat: Annotated[int, *p.number("Index of the repeat to explain.", p.EXECUTION, ge=0)] = 0,
     steps: Annotated[int, *p.number("Steps of the integrated gradients.", p.EXECUTION, ge=2)] = 16,
     references: Annotated[
         int, *p.number("Number of ECGs to average for the baseline.", p.EXECUTION, ge=1)
