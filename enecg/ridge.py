@@ -161,7 +161,7 @@ class RidgeDesign:
 
         Args:
             gram: ``features @ features.T``, float64.
-            features: Features of all records.
+            features: Features of all records, float64.
             rows: Rows of the records to fit on.
             group: Group of each of these records.
 

@@ -46,7 +46,8 @@ def parse_label(
 ) -> pd.DataFrame:
     """Parse a column of labels.
 
-    Values outside their range in `PLAUSIBLE` are absent, and ages over 89 become `AGE_OVER_89`.
+    Values outside their range in `plausibility.PLAUSIBLE` are absent, and ages over 89 become
+    `AGE_OVER_89`.
 
     Args:
         name: One of `LABEL_COLUMNS` other than `patient_id`.
@@ -76,7 +77,7 @@ def parse_label(
 
 
 def normalize_diagnoses(words: pd.Series) -> pd.Series:
-    """Return diagnoses in lower case, with single spaces and without surrounding punctuation."""
+    """Return diagnoses in lower case, single-spaced, without outer punctuation; NaN if empty."""
     spaced = words.str.replace(r"\s+", " ", regex=True)
     plain = spaced.str.replace(_DECORATION, "", regex=True).str.lower()
     return plain.mask(plain == "")

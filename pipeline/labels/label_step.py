@@ -51,8 +51,7 @@ def make_labels(
         hosp: MIMIC-IV's `hosp` folder. Default: `hosp` in the data set's folder.
         scheduler: Dask scheduler for MIMIC's `labevents` table; see `connect_scheduler`. None reads
             the table in this process.
-        progress: Called as ``progress(done, total)``, with bytes for MIMIC's tables and numbers of
-            records for other data sets.
+        progress: Called as ``progress(done, total)``, in bytes or records; may never be called.
 
     Returns:
         The labels and their summary.
@@ -94,8 +93,7 @@ def collect_labels(
         hosp: MIMIC-IV's `hosp` folder. Default: `hosp` in the data set's folder.
         scheduler: Dask scheduler for MIMIC's `labevents` table; see `run_on_scheduler`. None reads
             the table in this process.
-        progress: Called as ``progress(done, total)``, with bytes for MIMIC's tables and numbers of
-            records for other data sets.
+        progress: Called as ``progress(done, total)``, in bytes or records; may never be called.
 
     Returns:
         Labels in the order of the data set's index, with a reason for each missing label.

@@ -24,7 +24,7 @@ class TaskPrediction:
         probabilities: Probability of each class or label; empty for a regression.
         prediction_set: Classes or labels that cannot be excluded; None for a regression, and if
             the run was not calibrated.
-        weights: Gate weight of each expert, adding up to 1.
+        weights: Gate weight of each expert, averaged over outputs and repeats; the sum is 1.
     """
 
     task: str

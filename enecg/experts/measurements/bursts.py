@@ -29,7 +29,7 @@ def is_smooth(
         clean: Filtered leads at 500 Hz.
         record: Row of each peak's record, in ascending order.
         position: Position of each peak in samples.
-        usual: Mask of the peaks that are usual beats of their record.
+        usual: Mask of the peaks that match their record's beat template.
 
     Returns:
         A mask of the smooth peaks.
