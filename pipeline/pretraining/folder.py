@@ -1,4 +1,4 @@
-"""Folder of a pretraining run: its definition, lists, curve and weights."""
+"""Folder of a pretraining run: its definition, curve, unreadable records and weights."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from pipeline.pretraining.state import (
     EpochErrors,
     PretrainingState,
 )
-from pipeline.runs.output_folder import write_file
+from pipeline.runs.output_folder import translate_write_errors, write_file
 from pipeline.runs.run_documents import read_document
 from pipeline.waveforms.decode import DECODE_VERSION
 from stores.errors import UnsafeFile
@@ -99,18 +99,20 @@ def check_folder(folder: Path, definition: dict[str, Any]) -> None:
         definition: Definition of the requested pretraining.
 
     Raises:
-        UserError: `folder` is a file, or contains other files, another run or a damaged definition.
+        UserError: `folder` is a file, is inaccessible, or contains other files, another run or a
+            damaged definition.
     """
-    if folder.is_file():
-        raise UserError(f"{folder} is a file, not a folder; choose another --out.")
     file = folder / DEFINITION
-    if not file.exists():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(
-                f"{folder} is not empty and does not contain a pretraining run; choose another "
-                "--out."
-            )
-        return
+    with translate_write_errors(folder):
+        if folder.is_file():
+            raise UserError(f"{folder} is a file, not a folder; choose another --out.")
+        if not file.exists():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise UserError(
+                    f"{folder} is not empty and does not contain a pretraining run; choose another "
+                    "--out."
+                )
+            return
     try:
         found = read_document(file)
     except (OSError, ValueError, UnsafeFile) as error:
@@ -182,7 +184,7 @@ def write_weights(
     *,
     share: bool,
 ) -> None:
-    """Write the best weights and their provenance as safetensors, unless the file has them.
+    """Write the best weights and their provenance as safetensors, unless the file contains them.
 
     Args:
         path: The file.

@@ -35,21 +35,24 @@ def check_output(folder: Path, markers: Collection[str] = RUN_FILES, kind: str =
         The folder with ``~`` expanded.
 
     Raises:
-        UserError: `folder` is a file, is not writable, or is not empty and does not contain an
-            earlier output.
+        UserError: `folder` is a file, is inaccessible or not writable, or is not empty and does not
+            contain an earlier output.
     """
     folder = folder.expanduser()
-    if folder.is_file():
-        raise UserError(f"{folder} is a file, not a folder for the {kind}; choose another --out.")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if names - {UNFINISHED} and not names.issuperset(markers):
-        raise UserError(
-            f"{folder} is not empty and does not contain an earlier {kind} (it contains "
-            f"{min(names)}); choose another --out."
-        )
-    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    with translate_write_errors(folder), TemporaryFile(dir=parent):
-        return folder
+    with translate_write_errors(folder):
+        if folder.is_file():
+            raise UserError(
+                f"{folder} is a file, not a folder for the {kind}; choose another --out."
+            )
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if names - {UNFINISHED} and not names.issuperset(markers):
+            raise UserError(
+                f"{folder} is not empty and does not contain an earlier {kind} (it contains "
+                f"{min(names)}); choose another --out."
+            )
+        parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with TemporaryFile(dir=parent):
+            return folder
 
 
 @contextmanager
@@ -147,6 +150,9 @@ def write_file(path: Path, write: Callable[[Path], object], *, share: bool) -> N
         path: The file.
         write: Called with the path of a temporary file; writes the contents to it.
         share: Whether other users may read the file, subject to the umask.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     temporary = path.with_name(f"unfinished-{path.name}")
     write(temporary)
