@@ -33,7 +33,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> lis
 
 def one_line(text: str) -> str:
     """Replace line breaks, so that text from a store or run cannot imitate further output lines."""
-    return text.replace("\n", "\\n")
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def format_bytes(count: float) -> str:

@@ -1,9 +1,13 @@
-from flows.tables import format_bytes, format_table
+from flows.tables import format_bytes, format_table, one_line
 
 
 def test_columns_are_aligned():
     lines = format_table(["name", "rows"], [["a", 1_000_000], ["longer", 7]])
     assert lines == ["name         rows", "a       1,000,000", "longer          7"]
+
+
+def test_line_breaks_are_escaped():
+    assert one_line("a\r\nb\rc") == "a\\r\\nb\\rc"
 
 
 def test_bytes_are_shown_in_the_largest_fitting_unit():
