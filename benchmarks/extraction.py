@@ -6,8 +6,8 @@
 In each round, an expert embeds the same ECGs twice: as tensors in memory, and through
 `enecg.extract`, from WFDB files to stores. Both use the same batch size and number of threads. The
 median ratio over the rounds is reported. Times include only the computation of missing rows, not
-planning, opening stores and loading weights, except those of the second extraction, which has no
-missing rows: it is compared with the first one as a whole.
+planning, opening stores and loading weights. A second extraction, which has no missing rows, is
+compared with the first one as a whole.
 """
 
 import argparse
@@ -113,7 +113,8 @@ def main() -> None:
                 f"{name}: pipeline {statistics.median(ratios):.2f} of the bare model's rate "
                 f"({arguments.records / pipeline:.3g} records/s), "
                 f"{decoding / pipeline:.2f} of the rate of decoding alone; "
-                f"a second extraction takes {statistics.median(repetitions):.3f} of the time",
+                f"a second extraction takes {statistics.median(repetitions):.3f} of the first "
+                "one's time",
                 flush=True,
             )
             report_ratio(name, statistics.median(ratios), "extraction rate", "bare model")

@@ -3,7 +3,7 @@
     python benchmarks/measurement_scores.py --ptb-xl data/ptb-xl --ludb data/ludb
 
 The benchmark evaluates scikit-learn's HistGradientBoosting with 200 iterations and a learning rate
-of 0.05 in a 5-fold cross-validation by patient, repeated twice. Errors are means ± SD over all
+of 0.05 in a 5-fold cross-validation by patient, repeated twice. An MAE is a mean (± SD) over all
 folds. An AUROC is computed over all predictions of a repeat, and averaged over the repeats.
 """
 

@@ -1,11 +1,11 @@
-"""Coverage of prediction intervals and sets, warnings, and differences from stored embeddings.
+"""Coverage of intervals and sets, warnings, and differences of live from stored embeddings.
 
     python benchmarks/prediction.py                                    # synthetic ECGs
     python benchmarks/prediction.py --dataset ludb:data/ludb --experts dlinear,timesnet,moment
 
 Without `--dataset`, a run is trained on synthetic patients and tested on other synthetic patients.
 With `--dataset`, coverage is measured on the test records of each repeat. With `--folder`, stores
-and the run are kept; a later call reuses this run even if its other options differ.
+and the run are kept; a later call uses this run even with other `--experts` or `--limit`.
 """
 
 import argparse
@@ -239,7 +239,7 @@ def report_coverage(results: dict[int | None, Predicted], labels: pd.DataFrame) 
 
 
 def compare(prediction: TaskPrediction, truth: float | str) -> tuple[bool, float]:
-    """Return whether an interval or set contains the truth, and its size."""
+    """Return whether an interval or set contains the truth, and the width or number of classes."""
     if prediction.kind == "regression":
         low, high = prediction.interval or (-np.inf, np.inf)
         return bool(low <= float(truth) <= high), high - low
@@ -252,7 +252,7 @@ def compare(prediction: TaskPrediction, truth: float | str) -> tuple[bool, float
 
 
 def report_warnings(live: LiveRun, dataset: Dataset, limit: int = 200) -> None:
-    """Print the share of ECGs with a distance above `FAR`, after each of `CHANGES`.
+    """Print the share of ECGs with a relative distance above `FAR`, after each of `CHANGES`.
 
     At most `limit` ECGs are used, without training and validation records of the run's first
     repeat. Refused ECGs count as ECGs with a distance above `FAR`.

@@ -7,7 +7,7 @@ from torch import Tensor
 from enecg.leads import SAMPLED_LEADS, STEPS
 
 BANDS = 50
-"""Bands per lead: 0.1 to 20 Hz in steps of 0.4 Hz."""
+"""Bands per lead, each 0.4 Hz wide, from 0.1 to 20 Hz."""
 
 BAND_FREQUENCIES = 4
 """Frequencies per band, 0.1 Hz apart because the leads are 10 s long."""

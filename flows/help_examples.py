@@ -1,4 +1,4 @@
-"""Examples for the help of the commands."""
+"""Examples and exit codes for the help of the commands."""
 
 EXAMPLES = {
     "extract": "--dataset mimic-iv-ecg:data/demo --store stores --experts dlinear,timesnet "

@@ -1,4 +1,4 @@
-"""Effect of removing the waves in the windows of one name; requires no gradients."""
+"""Effect of replacing all windows of one name by straight lines; requires no gradients."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,7 +18,7 @@ def occlude_windows(
 ) -> dict[str, float]:
     """Compute how much each window contributes to an output, by captum's feature ablation.
 
-    For each name, all windows of this name are replaced by straight lines in all leads.
+    For each window name, all windows of this name are replaced by straight lines in all leads.
 
     Args:
         output: Function of a batch of ECGs, which need not be differentiable.

@@ -20,7 +20,7 @@ class Greedy:
     2311.17091, a greedy search over logit weights on a few labeled samples.
 
     Attributes:
-        rounds: Number of experts to add.
+        rounds: Number of rounds.
     """
 
     rounds: int = 100

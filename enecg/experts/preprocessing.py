@@ -38,6 +38,9 @@ class Preprocessing:
             model's own first layer.
         leads: Leads of the input, in order.
         filtering: Filters that are applied to the decoded record first; None for no filters.
+
+    Raises:
+        ValueError: `resampling`, `padding` or `normalization` has an unknown value.
     """
 
     sample_rate_hz: float = float(SAMPLE_RATE_HZ)

@@ -62,8 +62,8 @@ def select_tasks(
             for by_task, mask in zip(targets, unseen, strict=True)
         ):
             notes.append(
-                f"{task.title} is skipped: for at least one repeat, all patients with a label were "
-                "used for training or validation."
+                f"{task.title} is skipped: for at least one repeat, all patients with a usable "
+                "label were used for training or validation."
             )
             continue
         tasks.append(task)

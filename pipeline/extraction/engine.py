@@ -93,7 +93,8 @@ def open_engine(
         The engine.
 
     Raises:
-        UserError: The workers cannot be started, or `dataset` or an expert is not a string.
+        UserError: Worker processes cannot be started, or they are used and `dataset` or an expert
+            is not a string.
     """
     options = plan.request.options
     devices = worker_devices(options)

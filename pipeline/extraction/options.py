@@ -49,6 +49,9 @@ class ExtractOptions:
             batch. A killed process loses the rows since the last flush.
         shard_rows: Rows per shard of the first stores of a data set. None selects it by the number
             of records. If the store of the gate's leads exists, new stores have its value.
+
+    Raises:
+        UserError: A value is invalid, or `scheduler` is combined with `workers` or `devices`.
     """
 
     weights: tuple[str, ...] = ("published",)

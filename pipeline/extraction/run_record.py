@@ -1,4 +1,4 @@
-"""Write the run records of an extraction, one beside each store."""
+"""Write the run records of an extraction."""
 
 from datetime import datetime
 

@@ -70,7 +70,7 @@ def find_waves(
 def expand_leads(
     independent: Float32[np.ndarray, "record 8 time"],
 ) -> Float32[np.ndarray, "record 12 time"]:
-    """Compute all twelve leads from the independent ones, by Einthoven's and Goldberger's laws."""
+    """Compute all twelve leads from I, II and V1 to V6, by Einthoven's and Goldberger's laws."""
     first, second = independent[:, 0], independent[:, 1]
     limb = (
         *(first, second, second - first),

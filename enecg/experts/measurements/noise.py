@@ -1,4 +1,4 @@
-"""Noise of the leads, and the weights of the leads that follow from it."""
+"""Noise of the leads, and their weights in the delineation."""
 
 from dataclasses import dataclass
 

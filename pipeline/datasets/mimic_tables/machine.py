@@ -185,7 +185,7 @@ def _report_columns(path: Path, rules: LabelRules) -> list[str]:
 
 
 def _report(reports: list[str], rules: LabelRules) -> str:
-    """Return an expression for the selected report lines that are diagnoses."""
+    """Return an SQL expression for the first or all selected report lines that are diagnoses."""
     lines = ", ".join(
         f"CASE WHEN {_has_word(line)} AND NOT {_is_skipped(line, rules)} THEN {line} END"
         for line in reports
