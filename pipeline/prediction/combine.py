@@ -8,7 +8,7 @@ multiclass task, the class with the largest mean probability is predicted.
 With one repeat, the intervals and sets are those of split conformal prediction, except that a set
 always contains the prediction. The mean of several p-values is below a level with at most twice the
 probability of a single one (Vovk and Wang 2020). Over several repeats, sets therefore guarantee
-only 80 % if 90 % is requested, and intervals with averaged bounds do not guarantee this. The
+only 80 % if 90 % is requested, and intervals with averaged bounds do not even guarantee 80 %. The
 measured coverage is close to the requested one (docs/predict.md).
 """
 

@@ -6,13 +6,13 @@ prediction = run.predict(signal_mv, 500, leads)  # 100 to 2000 Hz, leads in any 
 prediction.tasks["age"].value, prediction.tasks["age"].interval
 ```
 
-Its parts can also be used on their own, for example for attributions:
+The parts of a `LiveRun` can also be used on their own, for example for attributions:
 
 - `LiveRun.experts`: `enecg.experts.Expert` by name, in the order of the gate's outputs. They are
   loaded on first access with the weights, pooling, precision and settings of the run's stores, and
   rejected if their identity differs from the one in ``provenance.json``.
   ``expert.embed(ecg)`` maps ``(batch, 12, 5000)`` float32 in mV at 500 Hz to ``(batch, feature)``.
-  Gradients flow to its input if the expert is a `torch.nn.Module`, unlike ``measurements``.
+  Gradients flow to ``ecg`` if the expert is a `torch.nn.Module`; ``measurements`` is not.
 - `LiveRun.leads`: `enecg.leads.LeadsSample`, whose ``embed`` computes the gate's input.
 - `LiveRun.repeats`: one `Predictor` per selected repeat, with ``heads[expert]`` (a `TaskHeads`
   module), ``gate``, ``targets[task]`` and ``thresholds``.
@@ -107,7 +107,11 @@ class LiveRun:
 
     @cached_property
     def calibrated(self) -> tuple[CalibratedRepeat, ...]:
-        """The repeats with their calibration, which runs of earlier versions do not have."""
+        """The repeats with their calibration, which is empty for runs of earlier versions.
+
+        Raises:
+            UserError: A file of the calibration is missing or damaged.
+        """
         return tuple(
             load_calibrated(self.saved, number, predictor, self.device)
             for number, predictor in zip(self._numbers, self.repeats, strict=True)

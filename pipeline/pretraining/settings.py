@@ -97,7 +97,8 @@ def check_settings(settings: PretrainSettings) -> None:
         settings: The settings.
 
     Raises:
-        UserError: A setting is out of range.
+        UserError: `mask_ratio` or `validation` is out of range, or both `folds` and
+            `exclude_records` are set.
     """
     low, high = settings.mask_ratio
     if not 0 < low <= high < 1:
@@ -127,7 +128,8 @@ def parse_sizes(values: Sequence[str], expert: str) -> dict[str, int]:
         All sizes of the expert's model by name.
 
     Raises:
-        UserError: A value is malformed, out of range, or of an unknown size.
+        UserError: A value is malformed, out of range, or of an unknown size; or the expert does not
+            exist or cannot be pretrained.
     """
     known: dict[str, ExpertSetting] = {
         size.name: size for size in find_reconstruction(expert).sizes

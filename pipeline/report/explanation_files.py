@@ -21,7 +21,7 @@ PAGE = "explanation.html"
 TABLES = "explanation.md"
 SHARES = "shares.csv"
 FIGURES = 3
-"""Number of records with a figure, from the first."""
+"""Maximum number of records with a figure, starting with the first record."""
 
 CAPTION = (
     f"{START_S:g} to {STOP_S:g} s of the record. Red increases the output, blue decreases it; each "
@@ -31,7 +31,7 @@ CAPTION = (
 
 
 def untrained_note(result: ExplanationResult) -> str:
-    """Return a warning that experts have random weights; empty if no expert has."""
+    """Return a warning that experts have random weights; empty if none has."""
     if not result.untrained:
         return ""
     return (
@@ -89,7 +89,7 @@ def draw(result: ExplanationResult, record: ExplainedRecord) -> str:
         record: A record of the explanation; see `plot_explanation`.
 
     Returns:
-        SVG.
+        The figure as SVG.
     """
     title = f"Attributions of {result.title} for record {record.ecg.record_id}"
     return encode_svg(plot_explanation(result, record), title)

@@ -49,7 +49,7 @@ def explanation_tables(result: ExplanationResult) -> list[Table]:
 
     Returns:
         The tables: shares by gradients, shares by occlusion, outputs, and refused records if any.
-        If no record was explained, only the last.
+        If no record was explained, only the table of refused records.
     """
     if not result.records:
         return [refusal_table(result)]
@@ -254,7 +254,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def to_long_csv(result: ExplanationResult) -> str:
-    """Format shares and occlusion effects as CSV, one row per record, method and window."""
+    """Format gradient shares and occlusion effects as CSV: one row per record, method, window."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     effect = f"occlusion_effect_{result.unit}".rstrip("_")

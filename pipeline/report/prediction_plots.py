@@ -22,7 +22,7 @@ SHORT_NAME_LENGTH = 18
 CLASS_NAME_LENGTH = 34
 """Maximum length of a class name in the plot of the AUROC of each class."""
 CLASS_LINE_LENGTH = 30
-"""Maximum length of each line of a class name in a larger matrix, which has up to two lines."""
+"""Maximum length of a line of a class name in a larger matrix; names have up to two lines."""
 DARK_CELL = 0.6
 """Share of a row above which the number in a cell of the matrix is white."""
 

@@ -20,11 +20,11 @@ TITLE = "Figure 3: memory and throughput"
 
 
 def resource_table(run: RunResults, paper: Mapping[str, str]) -> Table:
-    """Build a table with a row for the extraction of each store, training, and the paper's values.
+    """Build a table with a row per store for its extraction, one for training, one for the paper.
 
     Args:
         run: Results of the run.
-        paper: The paper's ``throughput`` and ``memory``.
+        paper: The paper's ``throughput`` (ECGs/s) and ``memory``, as text.
 
     Returns:
         Columns for records per second, kilobytes per record, peak memory and parameters.

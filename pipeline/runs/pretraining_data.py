@@ -1,4 +1,4 @@
-"""Experts whose published weights were trained on the data set of a run."""
+"""Experts whose published weights were trained on patients of a run's data set."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ def find_pretraining_data(dataset: str, weights: Mapping[str, str]) -> dict[str,
 
     Returns:
         Names of the pretraining data sets that contain patients of the data set, by expert.
-        Untrained and unregistered experts are omitted.
+        Experts without one, untrained and unregistered experts are omitted.
     """
     loaded = [expert for expert, label in weights.items() if label == "checkpoint"]
     if not loaded:
