@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -79,9 +80,12 @@ def open_study(
         else:
             unfinished.write_text(text, encoding="utf-8")
             unfinished.replace(file)
+        journal = folder / JOURNAL
+        if journal.exists():
+            _remove_incomplete_line(journal)
         study = optuna.create_study(
             study_name="sweep",
-            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+            storage=JournalStorage(JournalFileBackend(str(journal))),
             load_if_exists=True,
         )
     # `constant_liar` diversifies a batch, whose trials are sampled before any has a result. A
@@ -127,6 +131,17 @@ def tabulate_trials(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         # With missing ranks, pandas would convert the column to float.
         table["rank"] = table["rank"].astype("Int64")
     return table.sort_values("loss", kind="stable").reset_index(drop=True)
+
+
+def _remove_incomplete_line(journal: Path) -> None:
+    """Remove the last line if a kill or a full disk interrupted writing it.
+
+    Optuna ignores such a line when it reads the journal, but would append the next one to it.
+    """
+    contents = journal.read_bytes()
+    size = contents.rfind(b"\n") + 1
+    if size < len(contents):
+        os.truncate(journal, size)
 
 
 def _add_defaults(text: str) -> Any:

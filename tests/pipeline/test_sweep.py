@@ -1,6 +1,7 @@
 """Hyperparameter search on the stores of the synthetic data set."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,6 +156,18 @@ def test_kill_while_the_definition_is_written_does_not_prevent_a_sweep(
         with pytest.raises(KeyboardInterrupt):
             run(dataset, store, tmp_path / "sweep", 1)
     assert len(run(dataset, store, tmp_path / "sweep", 1).trials) == 1
+
+
+def test_kill_while_a_result_is_written_loses_only_that_trial(
+    dataset: str, store: Path, tmp_path: Path
+):
+    first = run(dataset, store, tmp_path / "sweep", 2).trials.set_index("trial")["loss"]
+    journal = tmp_path / "sweep" / JOURNAL
+    os.truncate(journal, journal.stat().st_size - 10)
+    for trials in (2, 3):
+        resumed = run(dataset, store, tmp_path / "sweep", trials).trials
+        assert len(resumed) == trials
+        assert first[0] in resumed["loss"].tolist()
 
 
 def test_trials_trained_in_one_pass_equal_trials_trained_separately(
