@@ -36,12 +36,11 @@ class FailedRecord:
 
 def failed_rows(store: "EmbeddingStore") -> Iterator[tuple[int | str, str]]:
     """Yield the id and the reason of each failed record of a store, in the order of its rows."""
-    from stores.status import FIRST_REASON
+    from stores.status import FIRST_REASON, flag_of
 
-    reasons = dict(enumerate(store.flags))
     for record, status in zip(store.record_id.tolist(), store.status().tolist(), strict=True):
         if status >= FIRST_REASON:
-            yield record, reasons.get(status, f"status_{status}")
+            yield record, flag_of(status, store.flags)
 
 
 def list_failed(

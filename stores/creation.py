@@ -132,13 +132,19 @@ def create_or_grow(
         The store, open for writing.
 
     Raises:
-        StoreError: The store is damaged, has another format or cannot be written; or the ids and
-            those of the store have different types, or an id is too large for int64.
+        StoreError: `shard_rows` is invalid; the store is damaged, has another format or cannot be
+            written; the ids and those of the store have different types; or an id is too large for
+            int64.
         LeaseLost: Another process has taken over the lease.
     """
     # NumPy converts the concatenation of unsigned ids and int64 to float64.
     record_id = as_ids(record_id)
     shard_rows = shard_rows or default_shard_rows(len(record_id))
+    if shard_rows < 1 or (shard_rows > CHUNK_ROWS and shard_rows % CHUNK_ROWS):
+        raise StoreError(
+            f"Invalid number of rows per shard, {shard_rows}; use a number from 1 to {CHUNK_ROWS}, "
+            f"or a multiple of {CHUNK_ROWS}."
+        )
     with translate_errors(location):
         zarr_store = location.root.zarr_writer(ticket.staging.key)
         if (location / "zarr.json").read() is None:

@@ -24,7 +24,7 @@ from stores.locate import locate
 from stores.location import Location
 from stores.metadata import check_arrays, check_documents
 from stores.regular_files import describe_link
-from stores.status import ABSENT, FIRST_REASON, WHOLE
+from stores.status import ABSENT, FIRST_REASON, WHOLE, flag_of
 
 FORMAT = "enecg-embeddings/1"
 """Value of the group attribute `format`."""
@@ -258,9 +258,8 @@ def count_rows(store: EmbeddingStore) -> RowCounts:
         StoreError: The status or the record ids are damaged, or the store is unreachable.
     """
     by_status = np.bincount(store.status(), minlength=256)
-    flags = dict(enumerate(store.flags))
     failed = {
-        flags.get(value, f"status_{value}"): int(by_status[value])
+        flag_of(value, store.flags): int(by_status[value])
         for value in range(FIRST_REASON, 256)
         if by_status[value]
     }

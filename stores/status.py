@@ -1,5 +1,7 @@
 """Values of the `status` array."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -11,6 +13,11 @@ WHOLE = 1
 
 FIRST_REASON = 2
 """Lowest status of a failed row; a status is an index into `EmbeddingStore.flags`."""
+
+
+def flag_of(status: int, flags: Sequence[str]) -> str:
+    """Return the flag of a status; ``status_N`` for a status N without a flag."""
+    return flags[status] if status < len(flags) else f"status_{status}"
 
 
 def pending_rows(

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.extraction.plan import NOT_FINITE, ExtractionPlan
 from stores.location import Location
-from stores.status import FIRST_REASON, WHOLE
+from stores.status import FIRST_REASON, WHOLE, flag_of
 
 MAX_FAILURES = 1000
 """Maximum number of failures kept with their details; the others are only counted."""
@@ -123,7 +123,7 @@ class ExtractionSummary:
             self.computed += int((status[planned.missing] == WHOLE).sum())
             for code in np.unique(status[planned.missing & (status >= FIRST_REASON)]):
                 rows = planned.missing & (status == code)
-                reason = planned.store.flags[code]
+                reason = flag_of(int(code), planned.store.flags)
                 self.failed[planned.name, reason] = int(rows.sum())
                 if reason != NOT_FINITE:
                     unreadable[reason] = unreadable.get(reason, False) | rows
@@ -141,10 +141,9 @@ class ExtractionSummary:
         for planned in plan.stores:
             status = planned.store.status()[requested]
             if len(status) and (status >= FIRST_REASON).all():
-                flags = planned.store.flags
                 counts = zip(*np.unique(status, return_counts=True), strict=True)
                 self.without_embeddings[planned.name] = Counter(
-                    {flags[code]: int(count) for code, count in counts}
+                    {flag_of(int(code), planned.store.flags): int(count) for code, count in counts}
                 )
 
     @property

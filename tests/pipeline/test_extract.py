@@ -16,6 +16,7 @@ import obstore
 import pandas as pd
 import pytest
 import torch
+import zarr
 from forked import fork_context
 
 from enecg.errors import UserError
@@ -38,7 +39,7 @@ from stores.layout import leases_folder, runs_folder
 from stores.lease import Lease, acquire
 from stores.lease_record import LeaseRecord
 from stores.location import Location
-from stores.opening import open_store
+from stores.opening import open_store, open_stores
 from stores.runs import read_runs, write_run
 from stores.status import FIRST_REASON, WHOLE
 
@@ -273,6 +274,23 @@ def test_error_names_experts_whose_records_all_failed(
         again = extract_again()
         assert again is not None
         assert "failed in an earlier run; retry them with --retry-failed" in again
+
+
+def test_status_without_a_reason_is_counted_by_its_number(tmp_path: Path):
+    options = ExtractOptions(device="cpu")
+    extract(ConstantDataset(range(2)), tmp_path, [MeanExpert()], options=options)
+    for store in open_stores(tmp_path).stores:
+        zarr.open_array(store.location.path / "status", mode="r+")[:2] = 77
+    error = extract(ConstantDataset(range(2)), tmp_path, [MeanExpert()], options=options).error
+    assert error is not None
+    assert "2 status_77" in error
+
+
+@pytest.mark.parametrize("shard_rows", [-512, 700])
+def test_shard_that_does_not_consist_of_whole_chunks_is_rejected(shard_rows: int, tmp_path: Path):
+    options = ExtractOptions(device="cpu", shard_rows=shard_rows)
+    with pytest.raises(StoreError, match="from 1 to 512, or a multiple of 512"):
+        extract(ConstantDataset(range(2)), tmp_path, [MeanExpert()], options=options)
 
 
 def test_one_new_unreadable_record_is_not_an_error(tmp_path: Path):
