@@ -109,8 +109,8 @@ def load_cohorts(base: SavedRun, record_id: RecordIds, index: RecordIndex) -> li
         missing = int((~np.isin(cohort.record_id, record_id)).sum())
         if missing:
             raise UserError(
-                f"{missing} of the {len(cohort.record_id)} records of {base.folder} have no "
-                "embedding; pass the --dataset and --store that the run was trained from."
+                f"{missing} of the {len(cohort.record_id)} records of a repeat of {base.folder} "
+                "have no embedding; pass the --dataset and --store that the run was trained from."
             )
         _check_patients(base, cohort, index)
         cohorts.append(cohort)
