@@ -8,6 +8,7 @@ here.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -220,14 +221,14 @@ def _infer_architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
     return sizes
 
 
-def _check_config(path: Path, model: Tempo) -> None:
+def _check_config(path: Path, sizes: Mapping[str, int]) -> None:
     """Raise UserError if the config.json next to a checkpoint contradicts the model."""
     file = path.parent / "config.json"
     if not file.exists():
         return
     expected: dict[str, Any] = {
-        "gpt_layers": model.architecture["layers"],
-        "d_model": model.architecture["width"],
+        "gpt_layers": sizes["layers"],
+        "d_model": sizes.get("width", WIDTH),
         "seq_len": STEPS,
         "patch_size": PATCH,
         "stride": STRIDE,
@@ -254,8 +255,8 @@ def build(definition: ExpertDefinition, weights: Weights, pooling: str) -> Tempo
         path = weights.path
         tensors = _merge_lora(read_checkpoint(path), path)
         sizes = _infer_architecture(tensors)
+        _check_config(path, sizes)
         model = build_strict(lambda: Tempo(**sizes), tensors, path, unused=_UNUSED)
-        _check_config(path, model)
     spec = definition.spec(
         weights,
         model,
