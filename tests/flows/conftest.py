@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_outcomes import Outcome, RunCommand
 
 from flows.cli import enecg
 from flows.run_app import run_app
@@ -16,26 +16,6 @@ UNSET = ("PREFECT_", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY", "PYTHONPATH")
 """Prefixes of the variables that an executable does not inherit."""
 
 RunExecutable = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@dataclass
-class Outcome:
-    """Exit code and output of a command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def out_lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def err_lines(self) -> list[str]:
-        return self.err.splitlines()
-
-
-RunCommand = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import RunCommand
+from command_outcomes import RunCommand
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from enecg.experts import get_definition

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import RunCommand
+from command_outcomes import RunCommand
 from quick_runs import TrainedRun
 
 from flows.prediction_output import open_writer
