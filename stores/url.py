@@ -27,10 +27,14 @@ If the scheme is missing or unknown (it may be the name of a data set), only tex
 ``user:password@`` matches.
 """
 _QUERY = re.compile(
-    rf"((?:\b(?:{'|'.join((*OBJECT_SCHEMES, *WEB_SCHEMES))}):|\*\*\*@)[^\s?#]*[?#])[^\s'\"]+",
+    rf"((?:\b(?:{'|'.join((*OBJECT_SCHEMES, *WEB_SCHEMES))}):|\*\*\*@)[^\s?#]*[?#])"
+    r"[^\s'\"]*[^\s'\":;,.)]",
     re.IGNORECASE,
 )
-"""A URL with a query (often a signature) or a fragment. Group 1 ends with the ``?`` or ``#``."""
+"""A URL with a query (often a signature) or a fragment, without punctuation after the URL.
+
+Group 1 ends with the ``?`` or ``#``.
+"""
 
 _PORT = re.compile(r"[^:@?#]+:\d{1,5}")
 """A host with a port."""

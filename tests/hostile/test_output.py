@@ -132,6 +132,11 @@ def test_text_without_secrets_is_kept(text: str):
     assert redact(text) == text
 
 
+@pytest.mark.parametrize("end", [": next", "; next", ", next", ".", ").", "' next"])
+def test_punctuation_after_a_redacted_url_is_kept(end: str):
+    assert redact(f"s3:/bucket/x?sig=SEC.R:ET{end}") == f"s3:/bucket/x?***{end}"
+
+
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1+cmd|' /C calc'!A0", "-2+3+cmd|x", "\t=1"])
 def test_formulas_are_quoted_in_csv(text: str):
     assert csv_cell(text) == f"'{text}"
