@@ -31,7 +31,8 @@ class RecordErrors:
         row: Row of the record in the index.
         missed: Marks without a detected beat.
         false: Detected beats without a mark, between the first and the last mark.
-        rr_error: Error of the mean RR interval in ms.
+        rr_error: Absolute error of the mean RR interval in ms, where the mean of fewer than two
+            beats is 0.
         largest_distance: Largest absolute difference between a beat's distance from its mark and
             the median distance of the record, in ms; 0 if no beat matches a mark.
         found: Positions of the detected beats in samples.

@@ -138,7 +138,7 @@ def mean_and_scale(
 
 
 def standardize(series: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time"]:
-    """Standardize each series to mean 0 and variance 1 over time; see `mean_and_scale`."""
+    """Subtract the mean of each series and divide by its scale; see `mean_and_scale`."""
     mean, scale = mean_and_scale(series)
     return (series - mean) / scale
 

@@ -48,10 +48,11 @@ def show() -> None:
 def fetch(
     *experts: Annotated[str, Parameter(help="Names of experts, as listed by enecg experts.")],
 ) -> None:
-    """Download the published weights of experts from the hub, and print their paths.
+    """Download the published weights of experts from the Hugging Face hub, and print their paths.
 
     Raises:
-        UserError: No expert is named, one is unknown, or its weights cannot be downloaded.
+        UserError: No expert is named, or one is unknown, has no weights, or has weights that cannot
+            be downloaded.
     """
     from enecg.errors import UserError
     from enecg.experts import get_definition

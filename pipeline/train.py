@@ -216,7 +216,7 @@ def _count_threads(
     """Return the maximum number of threads in which heads are trained; see `run_repeats`."""
     if device != "cpu":
         return 1
-    # Fewer features or records may need more memory, since large embeddings are not encoded.
+    # Fewer features or records may need more memory, because only small embeddings are encoded.
     fitting = min(
         settings.fit.max_threads(records, size, store.features)
         for store in cache.experts.values()

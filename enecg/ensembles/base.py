@@ -153,7 +153,7 @@ def combine(heads: HeadOutputs, weights: Float[Tensor, "record expert"]) -> Ense
 
     Args:
         heads: Outputs of the experts' heads.
-        weights: Nonnegative weights, which are normalized to sum to 1 per record.
+        weights: Nonnegative weights, not all 0 for any record; they need not sum to 1.
 
     Returns:
         The averaged outputs and the normalized weights.

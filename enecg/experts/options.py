@@ -7,7 +7,7 @@ from enecg.errors import UserError
 from enecg.experts.registry import get_definition
 
 DEFAULTS = {"--weights": "published", "--pooling": "default", "--precision": "float32"}
-"""Value of each option for experts that it does not mention."""
+"""Default value of each option."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def load_expert(
     checked = parse_settings(values, [name], {name: definition.settings}).get(name, {})
     check_precision(name, precision)
     pooling = definition.resolve_pooling(pooling)
-    # The names of the other arguments are checked first, because this may download a large file.
+    # Called after the checks above, because it may download a large file.
     found = definition.find_weights(weights)
     expert = definition.build(definition, found, pooling, **checked)
     if precision == "float32":

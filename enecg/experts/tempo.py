@@ -3,8 +3,8 @@
 A lead is decomposed into three parts: trend, season and residual. The input sequence of GPT-2
 concatenates, for each part, the embedded tokens of a prompt and the embedded patches of the part.
 Parameter names are those of DC-research/TEMPO, `tempo/models/TEMPO.py`, so that `TEMPO-80M_v1.pth`
-can be loaded. The published code uses an STL decomposition only in its training loss; it is omitted
-here.
+can be loaded. The published code uses an STL decomposition only in its training loss, which is
+omitted here.
 """
 
 import re
@@ -210,7 +210,7 @@ def _infer_architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
     Returns:
         The arguments, without those of missing tensors, which `build_strict` reports.
     """
-    # The number of indices, because an index in a damaged checkpoint can be large.
+    # Count the indices, because the largest one in a damaged checkpoint can be arbitrary.
     layers = {found[1] for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))}
     sizes = {"layers": len(layers) or LAYERS}
     tokens, norm = tensors.get("gpt2_trend.wte.weight"), tensors.get("gpt2_trend.ln_f.weight")

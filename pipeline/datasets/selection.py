@@ -78,7 +78,7 @@ def read_record_ids(file: Path, *, text: bool = False) -> RecordIds:
         The ids in the file's order.
 
     Raises:
-        UserError: The file does not exist, contains no ids or contains an invalid id.
+        UserError: The file cannot be read, contains no ids or contains an invalid id.
     """
     try:
         return _parse_ids(_read_text_table(file) if text else _read_integer_table(file), text)

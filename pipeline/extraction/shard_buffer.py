@@ -99,6 +99,9 @@ class ShardBuffer:
         Args:
             shard_buffers: Buffers of the same shard in all stores, including this one. They are
                 needed to list an unreadable record once in the summary, not once per store.
+
+        Raises:
+            StoreError: The store cannot be written, or its lease was lost (`LeaseLost`).
         """
         if not self.computed.any():
             return

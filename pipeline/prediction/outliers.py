@@ -44,7 +44,7 @@ def find_nonfinite(features: Features) -> dict[int, str]:
             dtype = str(embedding.dtype).removeprefix("torch.")
             found.setdefault(
                 row,
-                f"the embedding by {name} is not finite in {dtype}; exclude the record, or train "
-                "on stores with --dtype float32.",
+                f"the embedding by {name} is not finite in {dtype}; exclude the record, or extract "
+                "and train with --dtype float32.",
             )
     return found

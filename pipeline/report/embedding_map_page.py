@@ -42,7 +42,7 @@ def plot_maps(maps: Sequence[EmbeddingMap], color: pd.Series | None) -> Figure:
     Args:
         maps: The maps.
         color: Label of each record; records without a label are gray. Numbers with more than two
-            values have a color scale. None draws all records in one color.
+            distinct values have a color scale. None draws all records in one color.
 
     Returns:
         The figure. Points are rasterized to limit the size of the file.

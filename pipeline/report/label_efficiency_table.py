@@ -36,7 +36,7 @@ def label_efficiency_table(run: RunResults) -> Table:
 
 
 def list_methods(run: RunResults) -> list[str]:
-    """Return the methods of the curves, the baselines first."""
+    """Return the methods that have a score for any fraction, the baselines first."""
     scores = (score for fraction in run.label_fractions for score in fraction.scores)
     return list(dict.fromkeys(score.method for score in scores))
 

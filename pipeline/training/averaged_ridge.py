@@ -125,7 +125,7 @@ def weight_regressions(
         kind: Kind of the task.
 
     Returns:
-        One weight per family and penalty, averaged over `SCALES` for classes and labels.
+        One weight per family and penalty, and the shift.
     """
     offset = _mean_output(targets, kind)
     scores = torch.stack([family.left_out for family in families])

@@ -22,7 +22,8 @@ class CompleteRecords:
 
     Attributes:
         record_id: Record ids, in the order of the request.
-        skipped: Number of requested records that were skipped because their ECG is unreadable.
+        skipped: Number of requested records that failed in a store: their ECG is unreadable, or
+            their embedding is not finite.
     """
 
     record_id: RecordIds
@@ -84,7 +85,7 @@ class StoredEmbeddings(Mapping[str, Tensor]):
 def find_complete(
     stores: Sequence[EmbeddingStore], record_id: RecordIds, command: str
 ) -> CompleteRecords:
-    """Find the records that have an embedding in every store; unreadable records are skipped.
+    """Find the records that have an embedding in every store; failed records are skipped.
 
     Args:
         stores: The stores.

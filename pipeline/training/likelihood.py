@@ -18,8 +18,8 @@ def log_likelihood(
     Args:
         loss: Mean loss of the predictions; see `enecg.ensembles.base.task_loss`.
         patients: Number of patients. ECGs of one patient count as one observation.
-        regression: Whether the task is a regression. Its errors are assumed to be normal with an
-            unknown variance, which is proportional to the loss, a smooth L1 loss, if no error
+        regression: Whether the task is a regression. Its errors are assumed to be normal. Their
+            variance is estimated from the smooth L1 loss, which is proportional to it if no error
             exceeds 1.
 
     Returns:
@@ -59,6 +59,6 @@ def cross_entropy_log_likelihood(
         patients: Number of patients. ECGs of one patient count as one observation.
 
     Returns:
-        The log-likelihood.
+        The log-likelihood; for a multilabel task, divided by the number of labels.
     """
     return -patients * loss

@@ -126,8 +126,10 @@ def fit_linear_paths(data: StackedData, *, nonlinear: bool) -> tuple[FittedPaths
 
     Returns:
         Averages of regressions on standardized features, and averages of all regressions. The
-        second equal the first if `nonlinear` is false or if all other regressions would take too
-        long.
+        second equal the first if `nonlinear` is false or if `can_encode` is false.
+
+    Raises:
+        UserError: A temporary file cannot be allocated; see `MappedTensor`.
     """
     size = data.rows.shape[1], data.embedding.shape[1]
     sources = _find_sources(data)
@@ -295,7 +297,7 @@ def _fit_tasks(
     """Fit the paths of tasks that have the same labeled records.
 
     The weights of the regressions are those of the fit on training records. With more records, they
-    would hardly change, and all left-out predictions would be computed again.
+    would hardly change, and all left-out predictions would have to be computed again.
 
     Args:
         data: Labels.

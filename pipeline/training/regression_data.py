@@ -60,6 +60,9 @@ class RidgeDesigns:
         data: Features of all records.
         repeat: Index of the repeat.
         encoder: Encoding to apply. Default: none.
+
+    Raises:
+        UserError: A temporary file cannot be allocated; see `MappedTensor`.
     """
 
     def __init__(self, data: StackedData, repeat: int, encoder: QuantileBins | None = None) -> None:

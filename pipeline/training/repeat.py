@@ -107,6 +107,9 @@ def run_repeats(
 
     Returns:
         The trained repeats, in the order of `cohorts`.
+
+    Raises:
+        UserError: The labels of a cohort do not suffice, or a temporary file cannot be allocated.
     """
     labeled = [label_repeat(cohort, inputs, features) for cohort in cohorts]
     parts = _split_repeats(labeled, threads)
@@ -192,8 +195,8 @@ def _split_repeats(repeats: Sequence[LabeledRepeat], threads: int) -> list[Seque
 
     With few records, training in one pass is faster, because calling torch takes longer than the
     arithmetic. With many, it is not, and more parts occupy several threads more evenly. Repeats
-    with different numbers of records are not divided, because the heads that are trained in one
-    pass have the same terms, which depend on the largest number; see `fit_heads`.
+    with different numbers of records are not divided, because the largest number determines the
+    features of all heads that are trained in one pass; see `fit_heads`.
 
     Args:
         repeats: The repeats.

@@ -159,7 +159,7 @@ def open_by_provenance(
         The stores.
 
     Raises:
-        StoreError: A store does not exist or is damaged.
+        StoreError: The root is unreachable, or a store does not exist or is damaged.
     """
     stores: dict[str, EmbeddingStore] = {}
     for provenance_of_run in provenances:

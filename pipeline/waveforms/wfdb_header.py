@@ -172,7 +172,7 @@ class Header:
             rows: Numbers of the signals to read.
 
         Returns:
-            The header with the other files, and the number in it of each signal in `rows`.
+            The header with the other files, and the new number of each signal in `rows`.
 
         Raises:
             HeaderError: One of the remaining files is invalid or not supported.

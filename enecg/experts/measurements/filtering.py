@@ -26,8 +26,8 @@ class FilteredLeads:
     Attributes:
         clean: Leads in mV at 500 Hz without baseline wander, mains hum and noise above 100 Hz.
         detection: Leads at 250 Hz in the band of the QRS complex.
-        spectrum: Squared magnitudes of the discrete Fourier transform of the leads, extended by
-            `PADDING` and unfiltered.
+        spectrum: Squared magnitudes of the discrete Fourier transform of the unfiltered leads,
+            extended by `PADDING`.
     """
 
     clean: Float32[np.ndarray, "record 8 time"]

@@ -87,7 +87,7 @@ def measure_voltages(waves: BeatWaves, qrs: Deflections, non_qrs: NonQrsWaves) -
 
 
 def _transition(share: np.ndarray) -> np.ndarray:
-    """Interpolate where the running maximum of the shares of V1 to V6 reaches one half."""
+    """Interpolate the lead (1 to 6) where the running maximum of the shares reaches one half."""
     hull = np.maximum.accumulate(share, axis=1)
     return np.array([np.interp(0.5, row, np.arange(1.0, 7.0)) for row in hull])
 

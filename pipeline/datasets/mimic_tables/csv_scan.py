@@ -155,7 +155,8 @@ class _Rejected:
     Attributes:
         ragged: Number of rows whose number of fields differs from the header's.
         not_utf8: Number of rows that are not UTF-8.
-        unquoted: Position in bytes, from 1, of the first quote that is not closed.
+        unquoted: Position in bytes, from 1, of the first quote that is not closed; None if there is
+            none.
     """
 
     ragged: int
