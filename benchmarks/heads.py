@@ -13,13 +13,14 @@ and validation patients:
   available, on the expert `measurements`.
 
 Multilabel tasks have one model per label. With several experts, another table compares EnECG
-with EnECG without each expert: the gate is trained again on the heads of the other experts.
+with variants that lack one expert: the gate is trained again on the heads of the other experts.
 
 The benchmark prints Markdown tables: MAE in the task's unit for regression (lower is better), AUROC
 for binary tasks, accuracy for multiclass tasks and macro-AUROC for multilabel tasks (higher is
-better), means over the repeats. The first row of a table is a method of `DEFAULT`. Gains
-are its paired differences from other methods, positive where it is better, with a 95 % interval
-from a bootstrap by test patient. Values of the other methods are in parentheses.
+better), means over the repeats. The first row of a table is a method whose heads have the
+adaptation `DEFAULT`. Gains are its paired differences from other methods, positive where it is
+better, with a 95 % interval from a bootstrap by test patient. Values of the other methods are in
+parentheses.
 """
 
 import argparse
@@ -191,7 +192,7 @@ def print_tables(inputs: Inputs, experts: Sequence[str], values: Values) -> None
 def print_comparisons(
     tasks: Sequence[Task], method: str, others: Sequence[tuple[str, str]], values: Values
 ) -> None:
-    """Print the value of a method of `DEFAULT`, and its gains over other methods."""
+    """Print the value of a method with heads of `DEFAULT`, and its gains over other methods."""
     metrics = [choose_metric(task) for task in tasks]
     titles = [f"{task.name}, {metric.name}" for task, metric in zip(tasks, metrics, strict=True)]
     print(f"\n| {method} | {' | '.join(titles)} |\n|---|{'--:|' * len(tasks)}")
@@ -248,7 +249,7 @@ def choose_metric(task: Task) -> Metric:
 
 
 def has_labels(task: Task, cohorts: list[Cohort], inputs: Inputs) -> bool:
-    """Return whether all splits of all cohorts have labels for a task."""
+    """Return whether all cohorts pass `check_labels` for a task."""
     try:
         for cohort in cohorts:
             check_labels(cohort, replace(inputs, tasks=(task,)))

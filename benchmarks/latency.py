@@ -4,12 +4,12 @@
     python benchmarks/latency.py --experts dlinear,measurements
     python benchmarks/latency.py --run runs/first             # an existing run
 
-Without `--run`, the benchmark extracts a few synthetic patients, which takes minutes, and trains a
-run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times with synthetic ECGs, and
-times the parts of each call. The table shows the call with the median wall-clock time, so that its
-parts add up to the total. Latencies depend on the sizes of the models; only that of TimesNet also
-depends on the weights and the ECG. The CPU time is also printed, because other processes increase
-the wall-clock time.
+Without `--run`, the benchmark extracts embeddings of a few synthetic patients, which takes
+minutes, and trains a run on them. After a warm-up, it calls `LiveRun.predict` `--calls` times with
+synthetic ECGs, and times the parts of each call. The table shows the call with the median
+wall-clock time, so that its parts add up to the total. Latencies depend on the sizes of the models;
+only TimesNet's also depends on the weights and the ECG. The CPU time is also printed, because other
+processes increase the wall-clock time.
 """
 
 import argparse

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 BLOCK_STEPS = 10
-"""Output samples per block. The filter of `scipy.signal.resample_poly` extends over this number of
-them to each side, so a block of input samples affects its own and the adjacent output blocks."""
+"""Output samples per block. The filter of `scipy.signal.resample_poly` extends over as many to each
+side, so a block of input samples affects only its own and the adjacent output blocks."""
 
 
 @lru_cache(maxsize=8)
@@ -50,7 +50,7 @@ def decimate(series: Float[Tensor, "*batch time"], steps: int) -> Float[Tensor, 
         The resampled series.
 
     Raises:
-        ValueError: `steps` is not such a number.
+        ValueError: `steps` is not such a multiple and divisor.
     """
     time = series.shape[-1]
     if time % steps or steps % BLOCK_STEPS:

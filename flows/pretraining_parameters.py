@@ -57,9 +57,10 @@ Sizes = Annotated[
     Parameter(
         name="--size",
         group=TRAINING,
-        help="Sizes of the model as NAME=VALUE, comma-separated: channels (12, or 1 for one series "
-        "per lead), model_size (32), feed_forward_size (32), layers (2), kernels (6) and top_k (3) "
-        "of timesnet; individual (0) and moving_avg (25) of dlinear.",
+        help="Sizes of the model as NAME=VALUE, comma-separated (defaults in parentheses): "
+        "channels (12; 1 for one series per lead), model_size (32), feed_forward_size (32), "
+        "layers (2), kernels (6) and top_k (3) of timesnet; individual (0) and moving_avg (25) of "
+        "dlinear.",
     ),
 ]
 Epochs = Annotated[

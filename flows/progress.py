@@ -24,7 +24,7 @@ Log = Callable[[str], None]
 
 
 def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Log:
-    """Return a function that logs a line at INFO, and prints it if no root handler shows INFO."""
+    """Return a function that logs a line at INFO; on stderr if no root handler shows INFO."""
 
     def log(line: str) -> None:
         logger.info(line)

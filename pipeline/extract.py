@@ -53,7 +53,8 @@ def extract(
         set if an expert has no embedding of any requested record.
 
     Raises:
-        UserError: A data set, expert, weight file, device or worker is unavailable.
+        UserError: An option is invalid, the data set, an expert, its weights, a device or a worker
+            is unavailable, or a device is out of memory.
         LeaseHeld: Another extraction is writing to the store of an expert.
         StoreError: A store cannot be read or written, or its lease was lost (`LeaseLost`).
     """

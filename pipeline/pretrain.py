@@ -92,7 +92,8 @@ def pretrain(
         out: Folder for the weights, the list of patients, the curve and the state.
         expert: Name of the expert: ``timesnet`` or ``dlinear``.
         settings: Patients, model and training. Default: those of `PretrainSettings`.
-        progress: Called as ``progress(done, total)`` after each batch, with records of all epochs.
+        progress: Called as ``progress(done, total)`` after each batch, with the record counts of
+            all epochs together.
         log: Called with lines of text, such as the errors of each epoch.
         share: Whether other users may read the files; by default only their owner can, because
             they contain patient ids.

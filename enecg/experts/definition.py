@@ -79,7 +79,8 @@ class ExpertDefinition:
             The weights; neither seed nor path for an expert without weights.
 
         Raises:
-            UserError: The value is malformed, or the file does not exist or cannot be downloaded.
+            UserError: The value is malformed, no weights are published, or the file does not exist
+                or cannot be read or downloaded.
         """
         if not self.has_weights:
             return Weights()
@@ -122,7 +123,7 @@ class ExpertDefinition:
             weights: Source of the weights.
             model: The model with its weights.
             architecture: Sizes of the model, as JSON values.
-            pooling: Pooling of the states.
+            pooling: Pooling of the states; see `FrozenExpert.states`.
             series: Number of series of the states.
             size: Features per token of the states.
 

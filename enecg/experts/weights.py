@@ -96,6 +96,7 @@ def read_pretraining(path: Path) -> Pretraining | None:
 
     Raises:
         UserError: The file is in another format, or the file or its metadata is damaged.
+        OSError: The file does not exist or cannot be read.
     """
     # Imported here because it imports torch.
     from enecg.experts.checkpoint_file import detect_format

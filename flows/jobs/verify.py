@@ -74,6 +74,7 @@ def verify(
 
     Raises:
         UserError: A store is damaged or cannot be verified, or a recomputed row differs.
+        StoreError: `store` is invalid or unreachable, or contains no stores.
     """
     # Imported here because `--help` should not wait for torch.
     from pipeline.datasets.registry import open_dataset

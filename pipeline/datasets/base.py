@@ -29,7 +29,7 @@ LABEL_COLUMNS = {
 
 - ``patient_id``: int64, or str if the source's ids are text; never missing.
 - ``rr_interval``: ms.
-- ``age``: years; `AGE_OVER_89` for all ages over 89.
+- ``age``: years; `plausibility.AGE_OVER_89` for all ages over 89.
 - ``sex``: 1 male, 0 female.
 - ``potassium``: 1 abnormal, 0 normal.
 - ``potassium_mmol_l``: mmol/L.

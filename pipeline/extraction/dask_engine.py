@@ -101,8 +101,8 @@ class DaskEngine:
             progress: Called as ``progress(done, total)`` with the record counts of this range.
 
         Raises:
-            UserError: Several workers were lost, a worker cannot open the data set or an expert,
-                or the range was canceled before a worker computed it.
+            UserError: Several workers were lost, a device is out of memory, a worker cannot open
+                the data set or an expert, or the range was canceled.
             StoreError: A store cannot be read or written.
         """
         future = self._submit(shards)

@@ -15,7 +15,8 @@ def worker_devices(options: ExtractOptions) -> tuple[str, ...]:
             because the workers may have other GPUs than this machine.
 
     Returns:
-        ``workers`` devices, by default each device once; ``auto`` with at most one GPU.
+        ``workers`` devices, by default each device once. With at most one GPU or with
+        ``scheduler``, ``auto`` remains ``auto``.
     """
     if options.devices:
         devices = options.devices

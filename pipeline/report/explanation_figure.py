@@ -22,7 +22,7 @@ def plot_explanation(result: ExplanationResult, record: ExplainedRecord) -> Figu
 
     Args:
         result: The explanation.
-        record: A record of the explanation; its integrated gradients must have their `values`.
+        record: A record of the explanation; its integrated gradients must include `values`.
 
     Returns:
         The figure, at the scale of ECG paper.
@@ -55,7 +55,7 @@ def plot_explanation(result: ExplanationResult, record: ExplainedRecord) -> Figu
 
 
 def contributions(explanation: Explanation, windows: WaveWindows) -> Float[np.ndarray, "12 time"]:
-    """Return the contribution of each sample.
+    """Return the contribution of each sample, in the unit of the output.
 
     Args:
         explanation: The explanation by one method.

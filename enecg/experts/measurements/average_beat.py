@@ -41,10 +41,10 @@ class AverageBeat:
 
 
 def make_average_beat(clean: Float32[np.ndarray, "record lead time"], beats: Beats) -> AverageBeat:
-    """Average the beats of the dominant shape.
+    """Average the beats of the dominant shape whose window lies within the record.
 
-    Only beats whose window lies within the record are used. If a record has none, all its beats of
-    the dominant shape are used, with the first or last sample repeated beyond the ends.
+    If a record has none, all its beats of the dominant shape are used, with the first or last
+    sample repeated beyond the ends.
 
     Args:
         clean: Filtered leads in mV at 500 Hz.

@@ -26,7 +26,7 @@ class Envelope:
 
     Attributes:
         leads: Leads in the band of the QRS complex, each divided by the 98th percentile of its
-            absolute values (or a floor, if that is higher) and clipped to 2.5.
+            absolute values (or a floor, if that is higher) and clipped to ±2.5.
         weight: Weight of each lead, with sum 1; all 0 if all leads are flat. High for leads with
             narrow peaks, whose 98th percentile is a large multiple of their median.
         energy: Square root of the smoothed, weighted energy.
@@ -42,7 +42,7 @@ class Envelope:
     noise: Float32[np.ndarray, " record"]
 
     def find_peaks(self) -> tuple[Int[np.ndarray, " peak"], Int[np.ndarray, " peak"]]:
-        """Find the maxima of the energy in windows of 148 ms that exceed an eighth of `level`.
+        """Find maxima of the energy, within windows of 148 ms, that exceed an eighth of `level`.
 
         Returns:
             For each maximum, the row of its record and its position in samples at 250 Hz; sorted by

@@ -19,7 +19,7 @@ class Feature:
         name: Name, unique among the features.
         unit: Unit; `1` for counts, shares, ratios and flags.
         description: What is measured.
-        default: Value where it cannot be measured: close to that of a normal ECG.
+        default: Value where the feature cannot be measured, close to that of a normal ECG.
         flag: Name of the feature that indicates whether this one is measured (1) or has its default
             (0); empty if there is no such feature.
     """
