@@ -33,7 +33,8 @@ class CopyResult:
         whole: Number of rows whose embedding was written.
         failed: Number of failed rows of the source for which the reason was written.
         already_present: Number of whole or failed rows of the source that the target contained.
-        damaged: One message for each shard or store that was skipped because it is damaged.
+        damaged: One message for each shard or store that was skipped because it is damaged or
+            unsafe.
     """
 
     location: Location
@@ -63,7 +64,7 @@ def select_stores(
         The stores of `reference` in each selected data set, then the other selected stores.
 
     Raises:
-        StoreError: No store is selected. If stores cannot be opened, the error of one is raised.
+        StoreError: No store is selected. If stores cannot be opened, the first error is raised.
     """
 
     def is_selected(location: Location) -> bool:

@@ -153,6 +153,7 @@ class EmbeddingStore:
 
         Raises:
             DamagedStore: A chunk does not match its checksum.
+            StoreError: The store cannot be read.
         """
         rows = slice(0, len(self.record_id)) if shard is None else self.shard_slice(shard)
         return self._read("status", rows)

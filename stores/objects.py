@@ -163,7 +163,7 @@ class ObjectReader:
         client: The obstore client.
         key: Key of the object.
         size: Size of the object in bytes.
-        e_tag: Entity tag of the version; if it is None, changes of the object are not detected.
+        e_tag: Entity tag of the version; if it is None, replacement of the object is not detected.
     """
 
     client: "Client"
@@ -304,6 +304,7 @@ def retry_unsent(request: Callable[..., Any], *arguments: Any, **options: Any) -
 
     Raises:
         GenericError: The request failed for another reason, or still fails after the timeout.
+            Other exceptions of `request` are not caught.
     """
     deadline = time.monotonic() + RETRY_TIMEOUT.total_seconds()
     while True:

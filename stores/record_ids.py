@@ -35,7 +35,7 @@ def as_ids(values: Any) -> RecordIds:
 
     Raises:
         InvalidIds: An unsigned 64-bit integer is 2**63 or larger.
-        TypeError: The values are neither 64-bit integers nor text.
+        TypeError: The values are neither integers nor text.
     """
     array = np.asarray(values)
     if array.dtype.kind == "U":

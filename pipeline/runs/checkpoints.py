@@ -67,7 +67,8 @@ def load_heads(folder: Path, outputs: dict[str, int]) -> TaskHeads:
         OSError: A file is missing.
         KeyError: A tensor, or a setting of an adapter, is missing; or a tensor is unexpected.
         RuntimeError: A tensor has the wrong shape.
-        ValueError: The configuration of an adapter is invalid.
+        ValueError: The configuration of an adapter is invalid; also TypeError.
+        UnsafeFile: The configuration of an adapter is not a regular file or is too large.
         SafetensorError: A safetensors file is corrupt.
     """
     base = _load_base(folder)
@@ -159,7 +160,8 @@ def load_gate(folder: Path, tasks: list[str], experts: int, top_k: int) -> Gate:
         KeyError: A tensor from which the sizes are inferred is missing, the adapter lacks a tensor
             or a setting, or it has an unexpected tensor.
         RuntimeError: Another tensor is missing, or a tensor is unexpected or has the wrong shape.
-        ValueError: The configuration of the adapter is invalid.
+        ValueError: The configuration of the adapter is invalid; also TypeError.
+        UnsafeFile: The configuration of the adapter is not a regular file or is too large.
         SafetensorError: A safetensors file is corrupt.
     """
     base = _load_base(folder)

@@ -67,7 +67,17 @@ class Recording(NamedTuple):
 def _render(
     center: np.ndarray, before: np.ndarray, after: np.ndarray, dipole: np.ndarray
 ) -> Float32[np.ndarray, "3 time"]:
-    """Sum Gaussian waves, each within 4.5 standard deviations of its center."""
+    """Sum Gaussian waves, each within 4.5 standard deviations of its center.
+
+    Args:
+        center: Times of the peaks in s, shape (wave,).
+        before: Standard deviations before the peaks in s, shape (wave,).
+        after: Standard deviations after the peaks in s, shape (wave,).
+        dipole: Heart vectors at the peaks in mV, shape (wave, 3).
+
+    Returns:
+        The heart vector in mV.
+    """
     vector = np.zeros((3, SAMPLES), np.float32)
     first = np.clip(((center - 4.5 * before) * SAMPLE_RATE_HZ).astype(int), 0, SAMPLES)
     last = np.clip(((center + 4.5 * after) * SAMPLE_RATE_HZ).astype(int) + 1, 0, SAMPLES)
@@ -226,7 +236,7 @@ def quantize(ecg_mv: Float[np.ndarray, "12 time"]) -> Int16[np.ndarray, "12 time
 
     Returns:
         Integers in the range of WFDB format 16, without -32768 (a missing sample), in the same
-        order. Lead III is exactly II - I. Leads I, II and V1-V6 are clipped at 80 mV.
+        order. Lead III is exactly II - I. Leads I, II and V1-V6 are clipped to ±80 mV.
     """
     # Clip the leads, so that II - I fits in int16.
     limit = 16_000

@@ -28,8 +28,8 @@ WORKING_COPIES = 6
 embeddings, a float64 copy for ridge regressions, and intermediate results."""
 
 ENCODED_COPIES = 270
-"""The same for ridge regressions on encoded features, measured where it is largest, with as many
-records as encoded features: seven float64 matrices of the products of features."""
+"""The same multiple for ridge regressions on encoded features (`QuantileBins`), measured where it
+is largest, with as many records as encoded features: seven float64 Gram matrices."""
 
 KERNEL_BYTES = 120
 """Memory for kernel ridge regressions per pair of records: three float32 kernels of each of five
@@ -122,7 +122,7 @@ class TrainSettings:
 
     Attributes:
         tasks: Names of the paper's tasks and of custom tasks; ``all`` selects every task that has
-            labels. Default: the custom tasks, or every task that has labels if there are none.
+            labels. Default: the custom tasks or, without any, every task that has labels.
         own_tasks: Custom tasks, ``NAME:KIND``, ``NAME:regression:UNIT``, ``NAME:binary:POSITIVE``
             or ``NAME:multilabel:COLUMN+COLUMN``, as parsed by `enecg.tasks.parse_task`. They are
             always trained.

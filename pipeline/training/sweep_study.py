@@ -116,7 +116,7 @@ def tabulate_trials(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     """Build a table of the finished trials, sorted by loss.
 
     Args:
-        trials: Trials of a study.
+        trials: Trials of a study, at least one of them finished.
 
     Returns:
         Columns ``trial``, ``loss`` and one per hyperparameter, missing where it is not used.

@@ -43,7 +43,7 @@ class Failure:
 
 
 def find_failures(signals: LeadSignals, options: DecodeOptions) -> list[Failure]:
-    """Return the failed checks, in the order of the rules of `decode.read_wfdb`.
+    """Return the failed checks; the first determines the reason that `decode.to_ecg` raises.
 
     Args:
         signals: The leads of a record.
