@@ -102,7 +102,7 @@ def train(
     Raises:
         UserError: An option is invalid, labels or stores are missing, an expert was pretrained on a
             test patient, or `out` is not writable or contains files that are not of a run.
-        StoreError: A store is incomplete or damaged.
+        StoreError: A store is incomplete, damaged or unreachable.
     """
     settings = settings or TrainSettings()
     started = time.monotonic()

@@ -124,6 +124,8 @@ def check_tracker(name: str) -> None:
 def track_run(folder: Path, name: str) -> str:
     """Log a finished run to an experiment tracker.
 
+    Exceptions of the tracker's package, for example for an unreachable server, are not converted.
+
     Args:
         folder: Run folder.
         name: Name of the tracker.

@@ -62,7 +62,7 @@ def test_gradients_flow_from_a_head_to_the_waveform(run: Path):
 
 def test_another_code_version_is_rejected(run: Path, tmp_path: Path):
     other = edit(run, tmp_path / "run", lambda store: store.update(code_version=99))
-    with pytest.raises(UserError, match="dlinear with code_version 99, but this version"):
+    with pytest.raises(UserError, match="dlinear with code_version 99, but the installed version"):
         load_run(other).experts  # noqa: B018
 
 

@@ -18,7 +18,7 @@ _WAVES = (
     ("qrs", "QRS complex", 45.0, HAS_BEATS),
     ("t", "T wave", 40.0, HAS_T),
 )
-"""Prefix of the features, wave, its usual axis in degrees, and its flag."""
+"""Prefix of the features, name, default axis in degrees and flag of each wave; see `Feature`."""
 
 FEATURES = (
     *(
