@@ -117,7 +117,7 @@ class ObjectFiles:
     def _is_last_read_available(self) -> bool:
         try:
             return self._last_read is not None and bool(obstore.head(self._client, self._last_read))
-        except BaseError:
+        except (BaseError, FileNotFoundError):
             return False
 
     @cached_property

@@ -391,6 +391,19 @@ def test_single_refused_file_is_unreadable(
     assert failure.value.reason == "unreadable"
 
 
+def test_refused_file_is_a_user_error_if_the_last_file_was_deleted(
+    monkeypatch: pytest.MonkeyPatch, web: Web, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(object_files, "_RETRY_TIMEOUT", timedelta(seconds=1))
+    for name in ("good", "refused"):
+        WfdbRecord(random_walk()).write(tmp_path / "web" / name)
+    files = ObjectFiles(web.address)
+    assert read_wfdb("good/ecg", files).any()
+    shutil.rmtree(tmp_path / "web" / "good")
+    with pytest.raises(UserError, match="credentials"):
+        read_wfdb("refused/ecg", files)
+
+
 @pytest.mark.parametrize(
     "url",
     [
