@@ -1,6 +1,8 @@
 """Find run folders."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from enecg.errors import UserError
@@ -17,14 +19,17 @@ def find_runs(folder: Path) -> Iterator[Path]:
         folder: Folder to search; may be a run folder itself.
 
     Yields:
-        Run folders, sorted by path. Subfolders of a run folder are not searched.
+        Run folders, sorted by path. Subfolders of a run folder are not searched, and folders that
+        this user may not read are skipped.
 
     Raises:
-        UserError: The folder does not exist.
+        UserError: The folder does not exist or cannot be read.
     """
     folder = folder.expanduser()
-    if not folder.is_dir():
-        raise UserError(f"The folder {folder} does not exist; pass one that contains runs.")
+    if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        raise UserError(
+            f"The folder {folder} does not exist or cannot be read; pass one that contains runs."
+        )
     yield from _find_runs(folder, SEARCH_DEPTH)
 
 
@@ -33,4 +38,5 @@ def _find_runs(folder: Path, depth: int) -> Iterator[Path]:
         yield folder
     elif depth:
         for subfolder in sorted(path for path in folder.iterdir() if path.is_dir()):
-            yield from _find_runs(subfolder, depth - 1)
+            with suppress(PermissionError):
+                yield from _find_runs(subfolder, depth - 1)

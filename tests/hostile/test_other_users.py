@@ -19,6 +19,7 @@ from flows.cli import enecg
 from flows.run_app import run_app
 from pipeline.datasets.label_rules import LabelRules
 from pipeline.datasets.mimic_tables.potassium import read_potassium_labels
+from pipeline.runs.find_runs import find_runs
 from stores.opening import open_stores
 from stores.runs import write_run
 from stores.verify import verify
@@ -140,6 +141,29 @@ def test_unreadable_weights_are_a_user_error(hidden: str, tmp_path: Path):
     def use() -> None:
         with pytest.raises(UserError, match=r"dlinear\.pth cannot be read \(Permission denied\)"):
             find_weights("dlinear", str(path), None)
+
+    run_as(NOBODY, NOBODY, use)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the user"
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_private_runs_of_a_user_are_not_found_by_others(tmp_path: Path):
+    for name in ("private", "shared"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("config.json", "results.json"):
+            (folder / file).write_text("{}")
+    make_searchable(tmp_path)
+    tmp_path.chmod(0o755)
+    (tmp_path / "private").chmod(0o700)
+    (tmp_path / "shared").chmod(0o755)
+
+    def use() -> None:
+        assert list(find_runs(tmp_path)) == [tmp_path / "shared"]
+        with pytest.raises(UserError, match="cannot be read"):
+            list(find_runs(tmp_path / "private"))
 
     run_as(NOBODY, NOBODY, use)
 
