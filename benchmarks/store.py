@@ -194,7 +194,7 @@ def measure_planning(root: Path, rows: int) -> None:
     seconds = statistics.median(float(seconds) for seconds, _ in found)
     memory = statistics.median(int(kilobytes) for _, kilobytes in found) / 1024
     print(
-        f"| open and find missing of {rows:,} rows, peak memory {memory:.0f} MB "
+        f"| open and find missing of {rows:,} rows, peak memory {memory:.0f} MiB "
         f"| {seconds:.3f} | | | |",
         flush=True,
     )

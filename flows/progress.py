@@ -24,7 +24,10 @@ Log = Callable[[str], None]
 
 
 def run_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Log:
-    """Return a function that logs a line at INFO; on stderr if no root handler shows INFO."""
+    """Return a function that logs a line at INFO.
+
+    The function also prints the line to standard error if no root handler shows INFO.
+    """
 
     def log(line: str) -> None:
         logger.info(line)

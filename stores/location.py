@@ -1,7 +1,8 @@
 """Store roots as key-value storage, and locations in them.
 
 `StoreRoot` is the protocol that `local.LocalRoot` and `objects.ObjectRoot` implement; `locate`
-converts a URL to a `Location`.
+converts a URL to a `Location`. I/O errors are raised as `OSError` or
+`obstore.exceptions.BaseError`; callers translate them with `errors.translate_errors`.
 """
 
 from collections.abc import Iterator

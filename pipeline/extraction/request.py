@@ -135,8 +135,8 @@ def resolve_request(
         The request. Experts that share a store are included once.
 
     Raises:
-        UserError: The data set, an expert, its weights, a record or, without a scheduler, the
-            device is unavailable.
+        UserError: An option is invalid, or the data set, an expert, its weights, a record or,
+            without a scheduler, the device is unavailable.
         StoreError: `store` or the name of an expert is invalid, or the bucket is unreachable.
     """
     options = options or ExtractOptions()
