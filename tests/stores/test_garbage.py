@@ -10,7 +10,7 @@ import pytest
 from conformance.store_tests import PROVENANCE, damage, random_rows, whole_status, writable_store
 
 from stores.garbage import find_garbage, remove_garbage
-from stores.layout import leases_folder, store_location
+from stores.layout import leases_folder, runs_folder, store_location
 from stores.lease import Ticket, acquire
 from stores.lease_record import LeaseRecord
 from stores.locate import locate
@@ -176,6 +176,19 @@ def test_keeps_shards_of_a_store_that_grew_since_the_listing(root: str):
     np.testing.assert_array_equal(
         open_store(store.location).read(np.arange(12, 16)), random_rows(3)
     )
+
+
+def test_keeps_partial_file_that_was_written_since_the_listing(tmp_path: Path):
+    with writable_store(tmp_path) as store:
+        write_run(store, {})
+    partial = runs_folder(store.location).path / "0123.partial"
+    partial.write_bytes(b"1")
+    os.utime(partial, (time.time() - 7200,) * 2)
+    found = find_garbage(locate(tmp_path))
+    assert [item.needs_lease for item in found] == [False]
+    partial.write_bytes(b"12")
+    assert list(remove_garbage(found)) == []
+    assert partial.exists()
 
 
 def test_partial_file_with_a_numeric_name_does_not_affect_the_lease(tmp_path: Path):
