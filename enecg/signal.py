@@ -97,8 +97,8 @@ def fourier_resample(
 ) -> Float[Tensor, "*batch steps"]:
     """Resample each series to fewer samples by truncating its Fourier transform.
 
-    The result is that of `scipy.signal.resample`, which treats a series as periodic. Autocast is
-    disabled.
+    The result is that of `scipy.signal.resample`, which treats a series as periodic. Autocast
+    does not change the precision of Fourier transforms.
 
     Args:
         series: The series, float32.
@@ -110,13 +110,12 @@ def fourier_resample(
     time = series.shape[-1]
     if time == steps:
         return series
-    with torch.autocast(series.device.type, enabled=False):
-        spectrum = torch.fft.rfft(series, dim=-1)[..., : steps // 2 + 1]
-        # The coefficient at the highest frequency of the result is the sum of those of the positive
-        # and the negative frequency.
-        gain = torch.full((steps // 2 + 1,), steps / time, device=series.device)
-        gain[-1] *= 2
-        resampled: Tensor = torch.fft.irfft(spectrum * gain, steps, dim=-1)
+    spectrum = torch.fft.rfft(series, dim=-1)[..., : steps // 2 + 1]
+    # The coefficient at the highest frequency of the result is the sum of those of the positive
+    # and the negative frequency.
+    gain = torch.full((steps // 2 + 1,), steps / time, device=series.device)
+    gain[-1] *= 2
+    resampled: Tensor = torch.fft.irfft(spectrum * gain, steps, dim=-1)
     return resampled
 
 

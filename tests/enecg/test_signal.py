@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -76,8 +77,12 @@ def test_fourier_resampling_equals_that_of_scipy(time: int, steps: int):
     assert fourier_resample(found, steps) is found
 
 
-def test_fourier_resampling_is_not_affected_by_autocast():
+@pytest.mark.parametrize("function", [resample, fourier_resample])
+def test_resampling_is_not_affected_by_autocast(
+    function: Callable[[torch.Tensor, int], torch.Tensor],
+):
     series = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = fourier_resample(series, 2500)
-    assert torch.equal(found, fourier_resample(series, 2500))
+        found = function(series, 2500)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, function(series, 2500))
