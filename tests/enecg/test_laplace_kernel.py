@@ -60,6 +60,8 @@ def test_uninformative_and_constant_features_have_similar_weights():
     rates = fit_rates(features, draw(100, 2).double())
     assert rates[:10].max() <= rates.max() < 6 * rates.min()
     assert rates.min() > 0.3 / 400
+    # Without the correction for chance, the ratio would be 2.4.
+    assert rates[10:].mean() < 1.5 * rates[0]
 
 
 @pytest.mark.parametrize("records", [0, 1, 20])
