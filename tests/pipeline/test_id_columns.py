@@ -83,6 +83,13 @@ def test_exact_match_takes_precedence_over_normalized_match():
         match_ids(["a"], np.array(["a", "a "]))
 
 
+def test_id_that_differs_from_several_ids_only_in_normalization_matches_none():
+    # The same letter as one code point, with a combining ring, and as the unit symbol.
+    composed, decomposed, symbol = "\u00c5", "A\u030a", "\u212b"
+    assert match_ids([symbol], np.array([composed])).tolist() == [composed]
+    assert match_ids([symbol], np.array([composed, decomposed])).tolist() == [symbol]
+
+
 def test_patient_ids_match_in_any_unicode_form(tmp_path: Path):
     decomposed = unicodedata.normalize("NFD", "müller")
     dataset = make_dataset(tmp_path, f"record_id,patient_id\na,müller\nb,{decomposed}\n", "a", "b")
