@@ -108,8 +108,11 @@ def test_server_creates_runs_for_an_active_schedule(server_with_services: str):
 
 @pytest.fixture
 def pool(prefect_server: None) -> str:
+    """A new work pool, on a server without automations."""
     name = f"lab-{uuid.uuid4().hex}"
     with get_client(sync_client=True) as client:
+        for automation in client.read_automations():
+            client.delete_automation(automation.id)
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
     return name
 
