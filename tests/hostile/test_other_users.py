@@ -57,7 +57,7 @@ def make_searchable(path: Path) -> None:
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the user"
 )
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_users_of_one_group_write_to_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_users_of_one_group_write_to_one_store(tmp_path: Path):
     root = tmp_path / "root"
     root.mkdir()
     os.chown(root, 0, NOBODY)
