@@ -70,6 +70,8 @@ def test_plugin_does_nothing_in_other_processes(run_executable):
 
 def test_config_view_does_not_show_settings_of_the_plugin(run_executable):
     done = run_executable("prefect", "config", "view", **ENABLED)
+    assert done.returncode == 0, done.stderr
+    assert "PREFECT_PROFILE" in done.stdout
     assert "ANALYTICS" not in done.stdout
 
 
