@@ -1,6 +1,11 @@
 """Options of an explanation."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from enecg.checked_fields import Count, check_fields
 
 
 @dataclass(frozen=True)
@@ -16,12 +21,18 @@ class ExplainOptions:
         references: Number of ECGs that are averaged to obtain the baseline.
         seed: Seed of the drawn records and references.
         device: Torch device; ``"auto"`` selects a GPU if available.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range.
     """
 
-    cohort: int | None = None
+    cohort: Count | None = None
     class_name: str | None = None
-    repeat: int = 0
-    steps: int = 16
-    references: int = 16
-    seed: int = 0
+    repeat: Annotated[int, Field(ge=0)] = 0
+    steps: Count = 16
+    references: Count = 16
+    seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from enecg.checked_fields import Count, NotNegative, check_fields
 from enecg.errors import UserError
 from pipeline.waveforms.options import DEFAULT_OPTIONS, DecodeOptions
 
 DEFAULT_EXPERTS = ("dlinear", "timesnet", "moment", "tempo", "ecg-fm")
 """The five experts of EnECG (arXiv 2511.22935)."""
 
-DTYPES = ("float16", "float32")
+Dtype = Literal["float16", "float32"]
 """Supported data types of stored embeddings."""
 
 
@@ -58,32 +60,25 @@ class ExtractOptions:
     pooling: tuple[str, ...] = ("default",)
     precision: tuple[str, ...] = ("float32",)
     expert_settings: tuple[str, ...] = ()
-    dtype: str = "float16"
+    dtype: Dtype = "float16"
     decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
-    workers: int | None = None
+    workers: Count | None = None
     devices: tuple[str, ...] = ()
-    threads: int | None = None
+    threads: Count | None = None
     scheduler: str | None = None
-    batch_size: int | None = None
-    limit: int | None = None
+    batch_size: Count | None = None
+    limit: Count | None = None
     records: Path | None = None
     retry_failed: bool = False
-    wait_minutes: float = 0.0
-    flush_seconds: float = 60.0
-    shard_rows: int | None = None
+    wait_minutes: NotNegative = 0.0
+    flush_seconds: NotNegative = 60.0
+    shard_rows: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UserError(f"The batch size is {self.batch_size}; it must be 1 or more.")
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"The number of workers is {self.workers}; it must be 1 or more.")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"The number of threads is {self.threads}; it must be 1 or more.")
+        check_fields(self)
         if self.scheduler is not None and (self.workers is not None or self.devices):
             raise UserError(
                 "--workers and --devices start processes on this machine, but --scheduler uses "
                 "those of a Dask cluster; omit --scheduler or the other options."
             )
-        if self.dtype not in DTYPES:
-            raise UserError(f"The dtype is {self.dtype!r}; it must be {' or '.join(DTYPES)}.")

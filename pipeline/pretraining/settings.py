@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+from enecg.checked_fields import Count, NotNegative, check_fields
 from enecg.errors import UserError
 from enecg.experts import get_definition, list_experts
 from enecg.experts.reconstruction import Reconstruction
@@ -46,27 +50,33 @@ class PretrainSettings:
         device: Torch device; ``auto`` selects a GPU if available. Default: ``auto``.
         threads: CPU threads; None uses the cores that other processes leave free. Default: None.
         checkpoint_minutes: Minutes between checkpoints within an epoch. Default: 5.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range.
     """
 
     sizes: tuple[str, ...] = ()
-    epochs: int = 20
-    patience: int = 5
-    batch_size: int = 16
-    learning_rate: float = 1e-3
+    epochs: Count = 20
+    patience: Count = 5
+    batch_size: Count = 16
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     mask_ratio: tuple[float, float] = (0.125, 0.5)
-    mask_length: int = 1
+    mask_length: Count = 1
     validation: float = 0.1
-    seed: int = 0
-    repeats: int = TrainSettings.repeats
-    patients: int = TrainSettings.patients
+    seed: Annotated[int, Field(ge=0)] = 0
+    repeats: Count = TrainSettings.repeats
+    patients: Count = TrainSettings.patients
     folds: Folds | None = None
     exclude_records: str | None = None
-    limit: int | None = None
+    limit: Count | None = None
     records: str | None = None
     decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
-    threads: int | None = None
-    checkpoint_minutes: float = 5.0
+    threads: Count | None = None
+    checkpoint_minutes: NotNegative = 5.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def find_reconstruction(expert: str) -> Reconstruction:

@@ -1,8 +1,11 @@
 """Settings of a training run."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from enecg.checked_fields import Count, NotNegative, Positive, check_fields
 from enecg.laplace_kernel import can_use_kernel
 from enecg.quantile_bins import can_encode
 from pipeline.extraction.request import StoreSelection
@@ -22,6 +25,9 @@ Adaptation = Literal["linear-lora", "lora", "full", "linear", "shared-lora"]
 - ``shared-lora``: one hidden layer per expert is trained jointly on all tasks and then frozen; each
   task trains its own LoRA adapter and output layer.
 """
+
+Units = Annotated[int, Field(ge=1, le=16_384)]
+"""Number of units of a hidden layer."""
 
 WORKING_COPIES = 6
 """Memory for training the heads of an expert, as a multiple of its float16 embeddings: the
@@ -63,29 +69,35 @@ class FitSettings:
         top_k: Number of experts with a nonzero weight per record; 0 uses all. Default: 0.
         balance: Weight of the load-balancing loss, which penalizes unequal mean weights of the
             experts; at least 0. Default: 0.
-        memory_limit: Memory in GB for embeddings and tensors that are computed from them. If the
-            embeddings of all experts exceed a quarter of it, they are read expert by expert.
+        memory_limit: Memory in GB for embeddings and tensors that are computed from them, above 0.
+            If the embeddings of all experts exceed a quarter of it, they are read expert by expert.
             On a CPU, float64 features and outputs of frozen layers above an eighth of it are in
             temporary files. It also limits `max_threads`. Results do not depend on it. Default: 4.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range.
     """
 
-    batch_size: int = 64
-    epochs: int = 100
-    patience: int = 10
+    batch_size: Count = 64
+    epochs: Count = 100
+    patience: Count = 10
     adaptation: Adaptation = "linear-lora"
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.1
-    hidden: int = 128
-    learning_rate: float = 1e-3
-    gate_depth: int = 1
-    gate_hidden: int = 128
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Positive = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    hidden: Units = 128
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    gate_depth: Count = 1
+    gate_hidden: Units = 128
     gate_weights: Literal["task", "output"] = "task"
     gate_input: Literal["spectrum", "samples"] = "spectrum"
     mixture: Literal["probabilities", "logits"] = "probabilities"
-    top_k: int = 0
-    balance: float = 0.0
-    memory_limit: float = 4.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    balance: NotNegative = 0.0
+    memory_limit: Positive = 4.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def max_tensor_bytes(self) -> int:
@@ -163,6 +175,9 @@ class TrainSettings:
         base: Folder of a ``shared-lora`` run whose frozen hidden layers are reused, together
             with its stores, cohorts and hidden size. Default: None.
         fit: Hyperparameters of the heads and the gate.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range.
     """
 
     tasks: tuple[str, ...] = ()
@@ -173,17 +188,17 @@ class TrainSettings:
     weights: tuple[str, ...] = ("published",)
     pooling: tuple[str, ...] = ("default",)
     precision: tuple[str, ...] = ("float32",)
-    dtype: str = "float16"
+    dtype: Literal["float16", "float32"] = "float16"
     expert_settings: tuple[str, ...] = ()
     decoding: DecodeOptions = DEFAULT_OPTIONS
     device: str = "auto"
-    threads: int = 0
+    threads: Annotated[int, Field(ge=0)] = 0
     folds: Folds | None = None
-    repeats: int = 3
-    patients: int = 10_000
+    repeats: Count = 3
+    patients: Count = 10_000
     ecgs: EcgsPerPatient = "all"
-    seed: int = 0
-    limit: int | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Count | None = None
     records: str | None = None
     exclude_pretrained: bool = False
     pretraining_patients: tuple[str, ...] = ()
@@ -192,6 +207,9 @@ class TrainSettings:
     leave_one_out: bool = False
     base: str | None = None
     fit: FitSettings = field(default_factory=FitSettings)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def stores(self) -> StoreSelection:

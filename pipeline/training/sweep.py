@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from enecg.checked_fields import Count, check_fields
 from enecg.ensembles.base import is_labeled, task_loss
 from enecg.errors import UserError
 from pipeline.datasets.base import Dataset
@@ -51,12 +52,18 @@ class SweepSettings:
         space: Values to search. Default: those of `Space`.
         trials: Number of trials, including existing ones in the folder, at least 1. Default: 40.
         batch: Number of trials that are sampled together, at least 1. Default: 8.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range.
     """
 
     train: TrainSettings
     space: Space = field(default_factory=Space)
-    trials: int = 40
-    batch: int = 8
+    trials: Count = 40
+    batch: Count = 8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)

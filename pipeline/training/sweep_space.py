@@ -95,5 +95,7 @@ def group_by_shape(suggested: Sequence[tuple[str, FitSettings]]) -> list[list[in
     """
     groups: dict[tuple[str, FitSettings], list[int]] = {}
     for position, (pooling, fit) in enumerate(suggested):
-        groups.setdefault((pooling, replace(fit, learning_rate=0.0)), []).append(position)
+        groups.setdefault(
+            (pooling, replace(fit, learning_rate=FitSettings.learning_rate)), []
+        ).append(position)
     return list(groups.values())

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from enecg.errors import UserError
+from enecg.checked_fields import check_fields
 
 ShortRecords = Literal["refuse", "mirror"]
 
@@ -19,17 +19,16 @@ class DecodeOptions:
         short_records: ``refuse`` excludes records shorter than 10 s; ``mirror`` excludes records
             shorter than 5 s, and extends others to 10 s with their end in reverse.
         derive_leads: Whether missing limb leads are computed from two recorded limb leads.
+
+    Raises:
+        UserError: A value is invalid.
     """
 
     short_records: ShortRecords = "refuse"
     derive_leads: bool = False
 
     def __post_init__(self) -> None:
-        if self.short_records not in get_args(ShortRecords):
-            raise UserError(
-                f"short_records is {self.short_records!r}; it must be "
-                f"{' or '.join(get_args(ShortRecords))}."
-            )
+        check_fields(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "DecodeOptions":

@@ -155,7 +155,9 @@ def test_data_set_without_options_is_extracted_with_the_defaults(
 
 
 def test_unknown_rule_for_short_records_is_rejected() -> None:
-    with pytest.raises(UserError, match="short_records is 'zeros'; it must be refuse or mirror"):
+    with pytest.raises(
+        UserError, match="short_records is 'zeros'; it should be 'refuse' or 'mirror'"
+    ):
         DecodeOptions(short_records="zeros")
 
 
