@@ -14,7 +14,7 @@ from made_once import list_files, make_once
 if TYPE_CHECKING:
     from quick_runs import TrainedRun
 
-# The shapes of functions are checked in modules that are imported after this line. Therefore,
+# jaxtyping annotations are checked in modules that are imported after this line. Therefore,
 # fixtures import modules of the project where they use them.
 shape_checks.install()
 

@@ -93,7 +93,7 @@ def _check_identity(run: SavedRun, store: Mapping[str, Any], expert: Expert) -> 
     """Raise UserError if an expert would compute other embeddings than those of the store."""
     decoding = DecodeOptions.from_json(store)
     current = provenance(expert.spec, store["dataset"], store["dtype"], decoding)
-    # Tuples become lists, as in the file.
+    # Convert tuples to lists, as in the run's provenance.json.
     current = json.loads(json.dumps(current))
     differences = [key for key in {**store, **current} if store.get(key) != current.get(key)]
     if not differences:
@@ -103,8 +103,8 @@ def _check_identity(run: SavedRun, store: Mapping[str, Any], expert: Expert) -> 
         raise UserError(
             f"The weights of {name} differ from those that {run.folder} was trained with (SHA-256 "
             f"{current['weights_sha256'][:12]} instead of {store['weights_sha256'][:12]}); use "
-            f"the weights of the embeddings (a checkpoint: --weights {name}@PATH), or extract and "
-            "train again."
+            f"the weights that it was trained with (for a checkpoint, --weights {name}@PATH), or "
+            "extract and train again."
         )
     described = "; ".join(
         f"{key} {current.get(key)!r} instead of {store.get(key)!r}" for key in differences

@@ -2,8 +2,8 @@
 
 It contains these files:
 
-- `config.json`: settings, the table of folds with its digest, library versions, duration, peak
-  memory, and the stores with their extraction rates, those of random baselines in their own list.
+- `config.json`: settings, name and digest of the table of folds, library versions, duration, peak
+  memory, and the stores with their extraction rates. Random baselines have their own list.
 - `provenance.json`: provenance of each store, by identity.
 - `cohorts.json`: for each repeat, the record ids of each part and the training and validation
   patients.

@@ -21,8 +21,8 @@ ECG_FM = ExpertDefinition(
         normalization="zscore-record",
     ),
     pooling="mean-std",
-    # Without the pooling `segments`, which averages each quarter over series. Here, the series are
-    # the two halves of the record, whose quarters are not at the same time.
+    # The pooling `segments` is excluded because it averages over series. Here, the series are the
+    # two halves of the record, so their tokens with the same index are 5 s apart.
     poolings=("mean", "mean-std", "per-series", "per-series-mean-std"),
     license="MIT",
     source="arXiv 2408.05178",
