@@ -44,7 +44,8 @@ def store_location(root: str | Path | Location, provenance: Mapping[str, Any]) -
     if not _FOLDER_NAME.fullmatch(expert) or expert in RESERVED_FOLDERS:
         raise StoreError(
             f"{expert!r} is not a valid name of an expert; use letters, digits, '.', '_' and '-', "
-            f"but not {' or '.join(RESERVED_FOLDERS)}."
+            f"with a letter or digit at both ends. The names {' and '.join(RESERVED_FOLDERS)} are "
+            "reserved."
         )
     return root / dataset / expert / compute_identity(provenance)
 
@@ -61,8 +62,8 @@ def check_dataset_name(name: str) -> None:
     parts = name.split("/")
     if len(parts) != 2 or not all(_FOLDER_NAME.fullmatch(part) for part in parts):
         raise StoreError(
-            f"{name!r} is not a valid name of a data set; use NAME/VERSION, each of letters, "
-            "digits, spaces, '.', '_', '+' and '-'."
+            f"{name!r} is not a valid name of a data set; use NAME/VERSION, and for both letters, "
+            "digits, spaces, '.', '_', '+' and '-', with a letter or digit at both ends."
         )
 
 

@@ -1,1 +1,1 @@
-"""Servers of a lab: set-up and automations of Prefect, bucket, and results pages."""
+"""Servers of a lab: setup and automations of Prefect, bucket, and results pages."""

@@ -1,9 +1,10 @@
 """Split conformal prediction from validation patients (Vovk et al. 2005; Lei et al. 2018).
 
 The score of a validation record is the absolute error of a regression, or 1 minus the probability
-of the true class or label. A candidate value, class or label of a new record is accepted if its
-score is not among the largest fraction 1 - coverage of the scores. If the new patient and the
-validation patients are exchangeable, the truth is accepted with at least the requested probability.
+of the true class or label. A candidate value, class or label of a new record is accepted if more
+than the fraction 1 - coverage of the scores are at least as large as its score. If the new patient
+and the validation patients are exchangeable, the true value, class or label is accepted with a
+probability of at least the coverage.
 
 Several records of a patient are not exchangeable with those of a new patient. Therefore every
 patient has the same total weight, and one more patient with an infinite score stands for the new

@@ -36,7 +36,7 @@ def encode_svg(figure: Figure, label: str) -> str:
     # A constant salt makes the ids of elements reproducible.
     settings = {"svg.fonttype": "none", "svg.hashsalt": "enecg", "path.simplify_threshold": 0.3}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The warning contains characters of names, which could be terminal control characters.
+        # The warning about a missing glyph contains the character, which may control the terminal.
         warnings.filterwarnings("ignore", message="Glyph")
         # `savefig` would draw the figure twice.
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
