@@ -69,7 +69,7 @@ def parse_text_ids(column: "pd.Series[str]") -> "pd.Series[str]":
 def match_ids(ids: Iterable[str], record_id: RecordIds) -> RecordIds:
     """Replace text ids with the data set's spelling of them.
 
-    Surrounding spaces are ignored. The first match is used of:
+    Surrounding spaces are ignored. The first match in this order is used:
 
     1. the id;
     2. the id without the suffix ``.hea``;

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def name_classes(label: "pd.Series") -> "pd.Series":
-    """Replace 0 and 1 by the names of the classes in the column of a binary task of the paper.
+    """Replace 0 and 1 with class names if the column belongs to a binary task of the paper.
 
     Args:
         label: A column of a label table.

@@ -165,7 +165,7 @@ def test_integer_patient_ids_match_in_any_dtype(tmp_path: Path, file: str, patie
 
 @pytest.mark.parametrize("dtype", [int, float, "Int64"])
 def test_integer_patient_ids_match_a_data_set_with_text_ids(tmp_path: Path, dtype: object):
-    # Record "b" is missing in the table, so joining converts the patient column to float.
+    # The ids 1 and 1.0 match the text "1". Record "b" is not in the table, so it has no label.
     index = RecordIndex(np.array(["a", "b"]), np.array(["1", "b"]))
     table = pd.DataFrame({"record_id": ["a"], "patient_id": pd.array([1], dtype), "age": [1]})
     file = write_table(tmp_path / "l.parquet", table)
