@@ -37,7 +37,7 @@ UNITS_PER_MV = 200
 
 
 def embed(expert: Expert, ecg: torch.Tensor) -> int:
-    """Embed ECGs in batches, and return their number."""
+    """Embed ECGs in batches, and return the number of ECGs."""
     with torch.inference_mode():
         for part in ecg.split(BATCH):
             expert.embed(part)
@@ -62,7 +62,7 @@ def cpu_milliseconds(work: Callable[[], int]) -> float:
 
 
 def time_extraction(dataset: RepeatedRecords, folder: Path, expert: str) -> float:
-    """Return the CPU time per record of an extraction, from the first range to the last, in ms."""
+    """Return the CPU time per record in ms of computing the shards of an extraction."""
     result = 0.0
 
     def run_plan(plan: ExtractionPlan, summary: ExtractionSummary, engine: Engine) -> None:

@@ -24,7 +24,8 @@ def draw_records(stores: Sequence[EmbeddingStore], size: int, seed: int) -> tupl
         seed: Seed of the draw.
 
     Returns:
-        The sorted ids of the records, and whether they are a random sample; False if they are all.
+        The sorted ids of the records, and whether they are a random sample; False if all complete
+        records are returned.
 
     Raises:
         UserError: Fewer than `MIN_RECORDS` records are complete in every store.

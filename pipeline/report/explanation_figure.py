@@ -18,7 +18,7 @@ _GAP_MM, _TITLE_MM = 4.0, 15.0
 
 
 def plot_explanation(result: ExplanationResult, record: ExplainedRecord) -> Figure:
-    """Plot one panel of twelve leads for each method of a record, colored by contribution.
+    """Plot a record's twelve leads for each expert and the mixture, colored by contribution.
 
     Args:
         result: The explanation.
@@ -58,12 +58,12 @@ def contributions(explanation: Explanation, windows: WaveWindows) -> Float[np.nd
     """Return the contribution of each sample, in the unit of the output.
 
     Args:
-        explanation: The explanation by one method.
+        explanation: The explanation of an expert or of the mixture.
         windows: The windows of the ECG.
 
     Returns:
-        The integrated gradients. If there are none, the effect of occluding all windows of a name,
-        divided evenly among their samples in all leads.
+        The integrated gradients. If there are none, the effect of occluding all windows with the
+        same name, divided evenly among the samples of these windows in all leads.
     """
     attribution = explanation.attribution
     if attribution is not None and attribution.values is not None:

@@ -48,7 +48,7 @@ class Features:
         """Find the rows of records.
 
         Args:
-            record_id: Record ids, all of which must be in `record_id`.
+            record_id: Record ids, all of which must be in `Features.record_id`.
 
         Returns:
             The row of each record id as int64, on the device of the features.

@@ -17,7 +17,7 @@ class DecodeOptions:
 
     Attributes:
         short_records: ``refuse`` excludes records shorter than 10 s; ``mirror`` excludes records
-            shorter than 5 s, and extends others to 10 s with their end in reverse.
+            shorter than 5 s, and extends those of 5 to 10 s by a mirrored copy of their end.
         derive_leads: Whether missing limb leads are computed from two recorded limb leads.
 
     Raises:
