@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import urllib.error
 import urllib.request
 from typing import Any
@@ -116,11 +117,36 @@ def test_every_process_of_the_compose_files_starts_and_passwords_are_required(la
     assert limits == {"default": None, "gpu": 1}
 
 
+@pytest.fixture
+def s3_credentials(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this process access to the S3 server."""
+    for name, value in lab.environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+
+
+def create_stores(parameters: dict[str, Any]) -> None:
+    """Create empty stores with small shards, so that an extraction writes rows several times."""
+    from pipeline.extract import extract
+    from pipeline.extraction.options import ExtractOptions
+
+    extract(
+        parameters["dataset"],
+        parameters["store"],
+        ["dlinear"],
+        options=ExtractOptions(weights=parameters["weights"], shard_rows=parameters["batch_size"]),
+        run_plan=lambda plan, summary, engine: None,
+    )
+
+
+@pytest.mark.usefixtures("s3_credentials")
 def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
+    create_stores(refresh_parameters(lab, "killed"))
     killed = start_run(lab, "refresh/refresh", **refresh_parameters(lab, "killed"))
-    # A lease or the store of the second expert exists; rows may not have been written yet.
-    wait_for(lambda: leases(bucket, "killed/"), "first lease")
-    wait_for(lambda: any("/timesnet/" in key for key in keys(bucket, "killed/")), "second store")
+    # The second expert has rows, and the extraction has not finished.
+    status = re.compile("killed/.*/timesnet/[^/]+/status/c/")
+    wait_for(lambda: any(map(status.match, keys(bucket, "killed/"))), "first rows")
+    assert leases(bucket, "killed/")
     lab.kill("worker")
     assert state(lab, killed) == "RUNNING"
     lab.start("worker")
@@ -143,7 +169,7 @@ def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
     )
     results = [json.loads(file.read_text()) for file in (first, second)]
     assert results[0]["scores"] == results[1]["scores"]
-    compare_embeddings(lab)
+    compare_embeddings()
     name = api(lab, f"flow_runs/{resumed}")["name"]
     assert name.startswith(f"refresh dlinear,timesnet of mimic-iv-ecg:{lab.folder}")
     assert name.endswith("in s3://lab/killed by anna")
@@ -153,22 +179,18 @@ def test_refresh_resumes_after_kill_9_of_worker_and_flow(lab: Lab, bucket: Any):
     check_artifacts(lab, resumed)
 
 
-def compare_embeddings(lab: Lab) -> None:
+def compare_embeddings() -> None:
     """Assert that the stores of both roots have the same ids, status and embeddings."""
     from stores.opening import resolve
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in lab.environment.items():
-            if name.startswith("AWS_"):
-                patch.setenv(name, value)
-        roots = [resolve(f"s3://lab/{name}").found.stores for name in ("killed", "undisturbed")]
-        assert len(roots[0]) == len(roots[1]) == len(EXPERTS) + 1
-        for first, second in zip(*roots, strict=True):
-            assert first.location.parent.name == second.location.parent.name
-            for array in ("record_id", "status", "embedding"):
-                np.testing.assert_array_equal(
-                    first.array(array)[...], second.array(array)[...], err_msg=array
-                )
+    roots = [resolve(f"s3://lab/{name}").found.stores for name in ("killed", "undisturbed")]
+    assert len(roots[0]) == len(roots[1]) == len(EXPERTS) + 1
+    for first, second in zip(*roots, strict=True):
+        assert first.location.parent.name == second.location.parent.name
+        for array in ("record_id", "status", "embedding"):
+            np.testing.assert_array_equal(
+                first.array(array)[...], second.array(array)[...], err_msg=array
+            )
 
 
 def check_artifacts(lab: Lab, run: str) -> None:
