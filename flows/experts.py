@@ -16,7 +16,7 @@ def show() -> None:
 
     Also print whether the weights are downloaded, and the data that they were trained on.
     """
-    # Imported here because `--help` should not wait for torch.
+    # Imported here because `--help` should not wait for safetensors.
     from enecg.errors import UserError
     from enecg.experts import get_definition, list_experts
     from enecg.experts.weights import ManualFile

@@ -24,7 +24,7 @@ from enecg.experts.weights import Weights
 from enecg.signal import moving_average, standardize
 
 FORECAST_STEPS = 96
-"""Number of forecast steps of a model with random weights: the default of the source's `run.py`."""
+"""Forecast steps of a model with random weights: the default of `run.py` in the published code."""
 
 
 class DLinear(nn.Module):

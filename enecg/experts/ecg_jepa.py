@@ -164,7 +164,7 @@ def _positions(size: int) -> np.ndarray:
 
 
 def _initialize(model: EcgJepa) -> EcgJepa:
-    """Draw the weights in place as the source does, but in float64, and return the model."""
+    """Draw the weights in place as the published code does, but in float64; return the model."""
     # Rounding float64 values to float32 removes differences between CPUs.
     with torch.no_grad():
         for layer in model.modules():

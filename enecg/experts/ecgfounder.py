@@ -25,7 +25,7 @@ from enecg.experts.filtering import Filtering
 from enecg.experts.weights import Weights
 
 NORMALIZE_EPSILON = 1e-8
-"""Constant added to the SD of the record, as in the source."""
+"""Constant added to the SD of the record, as in the published code."""
 
 
 class _Convolution(nn.Module):

@@ -87,7 +87,7 @@ class Tempo(nn.Module):
     def __init__(
         self, width: int = WIDTH, layers: int = LAYERS, vocabulary: int = VOCABULARY
     ) -> None:
-        # Imported here because importing transformers takes seconds, even if no TEMPO is built.
+        # Imported here because importing transformers takes seconds and only the model requires it.
         from transformers import GPT2Config, GPT2Model
 
         super().__init__()
@@ -208,7 +208,8 @@ def _infer_architecture(tensors: dict[str, Tensor]) -> dict[str, int]:
         tensors: Tensors with the parameter names of `Tempo`.
 
     Returns:
-        The arguments, without those of missing tensors, which `build_strict` reports.
+        The arguments; without `vocabulary` or `width` if its tensor is missing, which
+        `build_strict` reports.
     """
     # Count the indices, because the largest one in a damaged checkpoint can be arbitrary.
     layers = {found[1] for key in tensors if (found := re.match(r"gpt2_trend\.h\.(\d+)\.", key))}

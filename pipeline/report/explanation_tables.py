@@ -32,9 +32,10 @@ NOT_A_DEVICE = "Research software, not a medical device; not for diagnosis or tr
 
 
 class Shares(Protocol):
-    """A function of a record and a method that returns a share for each of `COLUMNS`.
+    """Function that returns the share of each of `COLUMNS` for a record and a method.
 
-    It returns None if the record has no shares for the method.
+    A method is the name of an expert, or `ENSEMBLE`. The result is None if the record has no shares
+    for it.
     """
 
     def __call__(self, record: ExplainedRecord, method: str) -> dict[str, float] | None:

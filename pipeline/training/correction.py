@@ -4,9 +4,10 @@ A correction is the output that an FFN adds to the linear path of a head, or to 
 gate. With few patients, the epoch with the lowest validation loss is partly selected by noise, and
 the loss on new patients is lower if the correction is multiplied by a factor below 1. There are two
 estimates of the factor. The first is from the validation patients, on which the epoch was selected.
-The second is from the training patients, with corrections that are learned from the other half of
-the training patients and are therefore less accurate. The factor of heads is the mean of both. That
-of gates is the second, because the prior is also fitted on the validation patients.
+The second is from the training patients, with out-of-fold corrections: those of each half of the
+training patients are learned from the other half, and are therefore less accurate. The factor of
+heads is the mean of both. That of gates is the second, because the prior is also fitted on the
+validation patients.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,8 +33,9 @@ CorrectedLosses = Callable[
     [int, Int[Tensor, "1 row"], float],
     tuple[Float[Tensor, "1 task"], Float[Tensor, "1 task"]],
 ]
-"""Function from the index of a repeat, training records and a factor of their out-of-fold
-corrections to summed losses and numbers of records with a known label."""
+"""Function that returns the sum of the losses and the number of records with a known label, by
+task. Its arguments are the index of a repeat, the rows of training records, and the factor of their
+out-of-fold corrections."""
 
 
 def fit_factors(
@@ -58,7 +60,7 @@ def fit_factors(
 def _weigh_epochs(
     history: Float[np.ndarray, "epoch repeat task"], data: StackedData
 ) -> Float[Tensor, "repeat task"]:
-    """Compute the posterior probability that corrections help validation patients."""
+    """Compute the posterior probability that corrections lower the loss of validation patients."""
     # The prior probability of "no correction" is 1/2; the other 1/2 is divided among the epochs.
     patients = torch.stack(
         [data.count_patients(index, repeat.validation) for index, repeat in enumerate(data.repeats)]

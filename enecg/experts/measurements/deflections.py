@@ -32,7 +32,8 @@ class Deflections:
         r_prime: Second positive deflection.
         r_peak_ms: Time from the QRS onset to the highest sample, in ms.
         area: Signed area between QRS onset and offset, in mV ms.
-        range: Highest minus lowest value in mV; 0 counts as a value.
+        range: Difference in mV of the highest value, or 0 if it is negative, and the lowest value,
+            or 0 if it is positive.
     """
 
     q: Float32[np.ndarray, "record lead"]
