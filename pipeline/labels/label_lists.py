@@ -26,7 +26,7 @@ SEPARATORS = (";", "|", ",")
 """Separators of codes. The first of them that occurs in a column is used for all its cells."""
 
 NO_LABEL = "-"
-"""Cell in a column of codes of a record that has none of the labels."""
+"""Value in a column of codes for a record that has none of the labels."""
 
 MAX_LABELS = 200
 """Maximum number of labels of a task. A column with more labels probably does not contain codes."""
@@ -126,8 +126,8 @@ def check_lists(lists: pd.Series, task: Task, source: str) -> None:
     names = sorted({label for labels in lists.dropna() for label in labels})
     if not names:
         raise UserError(
-            f"{source}: no record has a label of the multilabel task {task.name}; complete the "
-            "column, or omit the task."
+            f"{source}: no record has a label of the multilabel task {task.name}; add labels, or "
+            "omit the task."
         )
     if len(names) > MAX_LABELS:
         raise UserError(

@@ -104,7 +104,7 @@ def has_digest(path: Path, digest: object) -> bool:
 def _digest_columns(names: Sequence[str], read: Callable[[str], pa.ChunkedArray]) -> str:
     digest = hashlib.sha256()
     order = pc.sort_indices(read("record_id"))
-    # Sort and encode in steps, because a sorted copy of the whole table would double the memory.
+    # Copy and encode the rows in steps, because a sorted copy of a whole column may be large.
     starts = range(0, len(order), _ROWS_PER_STEP)
     steps = [order[start : start + _ROWS_PER_STEP] for start in starts]
     for name in names:
@@ -117,7 +117,7 @@ def _digest_columns(names: Sequence[str], read: Callable[[str], pa.ChunkedArray]
 
 
 def _encoders(kind: pa.DataType) -> tuple[Callable[[pa.Array], bytes], ...]:
-    """Return functions that encode a column's values, each to be applied to all rows."""
+    """Return functions that encode a column; each encodes all rows before the next one does."""
     if pa.types.is_integer(kind):
         return (lambda column: _to_bytes(column.drop_null().cast(pa.int64()), "<i8"),)
     if pa.types.is_floating(kind):

@@ -76,7 +76,7 @@ class RunResults:
 
     @property
     def pretrained(self) -> dict[str, list[str]]:
-        """Names of pretraining data sets that contain patients of this data set, by expert."""
+        """Names of pretraining data sets that contain patients of the run's data set, by expert."""
         return find_pretraining_data(self.config["dataset"], self.weights)
 
     @property
@@ -86,7 +86,7 @@ class RunResults:
 
     @property
     def ensembles(self) -> list[str]:
-        """Methods that combine experts, including EnECG."""
+        """Methods that combine all experts, including EnECG."""
         return [
             method
             for method in self.methods

@@ -52,8 +52,8 @@ def choose_baselines(experts: Mapping[str, EmbeddingStore]) -> list[str]:
     unknown = [name for name in names if name not in list_experts()]
     if unknown:
         raise UserError(
-            f"--baselines needs the random weights of {', '.join(unknown)}, which is not a "
-            "registered expert; register it as an entry point, or omit --baselines."
+            f"--baselines requires registered experts (not registered: {', '.join(unknown)}); "
+            "register them as entry points, or omit --baselines."
         )
     if not names:
         raise UserError(
@@ -153,7 +153,7 @@ def open_baselines(
 def describe_architectures(
     experts: Mapping[str, EmbeddingStore], baselines: Mapping[str, EmbeddingStore]
 ) -> list[str]:
-    """Describe baselines with another architecture than their expert.
+    """Describe the baselines whose architecture differs from that of their expert.
 
     Random weights have the default sizes of their expert; a checkpoint may have other sizes.
 

@@ -1,4 +1,4 @@
-"""Training of the heads of one expert for all repeats and tasks in one pass."""
+"""Joint training of the heads of one expert for all repeats and tasks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,10 +34,10 @@ def fit_heads(
     *,
     combined: bool = True,
 ) -> list[FittedHeads]:
-    """Train the heads of one expert, for each repeat on all training records and on each fold.
+    """Train the heads of one expert for each repeat, on all training records and on each fold.
 
-    All heads are trained in one pass. Heads of different repeats and folds share no parameters, so
-    the result is the same as if they were trained separately, with one exception: the largest
+    All heads are trained at the same time. Those of different repeats and folds share no parameters,
+    so the result is the same as if they were trained separately, with one exception: the largest
     number of records in any repeat determines for all repeats whether features are encoded and
     whether kernels are used; see `can_encode` and `can_use_kernel`.
 
@@ -99,7 +99,7 @@ def fit_heads(
         validation = {task: output[repeat.validation] for task, output in outputs.items()}
         initial = _extract_heads(untrained, index, data, index, settings)
         if paths is not None:
-            # In `outputs`, only those of test records may depend on labels of validation records.
+            # In outputs, use paths fitted on validation records for the test records only.
             paths.refit.copy_to(index, heads)
             validation = predict_left_out(heads, features, repeat, paths.refit_left_out[index])
             tested = predict_heads(heads, features[repeat.test], repeat.targets)
@@ -241,7 +241,7 @@ def _build_loss_function(
         def losses(rows: Tensor) -> tuple[Tensor, Tensor]:
             output = stack(data.features(repeats, rows), first(part, rows))
             if part_offset is not None:
-                # Indexing tensors separated by a slice put the indexed axes first.
+                # Advanced indices that are separated by a slice put the indexed axes first.
                 output = output + part_offset[repeats.unsqueeze(1), :, rows].movedim(2, 1)
             return sum_output_losses(labels, repeats, rows, output)
 

@@ -45,7 +45,7 @@ class Inputs:
         skipped: Number of requested records that lack an embedding in at least one store.
         labels: Table with a row for each of `record_id`: ``patient_id`` and one column per task.
         tasks: The tasks to train.
-        notes: Notes on the labels, shown below the result tables.
+        notes: Notes on labels, baselines and omitted experts, shown below the result tables.
         baselines: Stores of the random baselines by expert; empty without ``--baselines``.
     """
 
@@ -109,8 +109,9 @@ def prepare_inputs(
     if settings.baselines is not None:
         if provenances is not None:
             raise UserError(
-                "--baselines cannot be combined with --base, whose hidden layers were not trained "
-                "on embeddings of random weights; omit one of them."
+                "--baselines cannot be combined with --base, because the hidden layers of the base "
+                "run were not trained on embeddings by experts with random weights; omit one of "
+                "the options."
             )
         weights = parse_baselines(settings.baselines)
         request = BaselineRequest(
@@ -153,8 +154,8 @@ def _note_omitted(cache: Cache) -> list[str]:
         return []
     return [
         f"Omitted {', '.join(cache.omitted)}: no store of these experts has the requested weights "
-        "and options. To use them, pass the weights and options of their stores, which the error "
-        "message of --experts NAME lists."
+        "and options. To use them, pass the weights and options of their stores, which enecg "
+        "store show prints."
     ]
 
 
@@ -169,10 +170,10 @@ def _select_tasks(
         names = ", ".join(task.name for task in missing) or "any task"
         unused = "".join(f" {note}" for note in labels.unused)
         if labels.from_file:
-            columns = " and ".join(task.column for task in missing)
+            columns = " and ".join(task.column.removeprefix("own:") for task in missing)
             raise UserError(
                 f"{labels.source} has no labels for {names}; add "
-                + (f"the column {columns}" if columns else "a column of labels")
+                + (f"labels in {columns}" if columns else "a column of labels")
                 + ", or define tasks for its columns with --task."
                 + unused
             )

@@ -123,7 +123,7 @@ def test_own_tasks_are_trained_in_addition_to_named_tasks(
     for number, tasks in enumerate([("heart_rate",), ()]):
         alone = run(dataset, store, tmp_path / f"alone{number}", tasks=tasks, **chosen)
         assert {score.task for score in alone.scores} == {"heart_rate"}
-    with pytest.raises(UserError, match=r"mine.csv has no labels for sex; add the column sex, or"):
+    with pytest.raises(UserError, match=r"mine.csv has no labels for sex; add labels in sex, or"):
         run(dataset, store, tmp_path / "sex", tasks=("sex",), **chosen)
     none = pd.read_csv(labels)[["study_id"]].assign(note="x")
     none.to_csv(tmp_path / "none.csv", index=False)
