@@ -47,7 +47,8 @@ class CheckedRecord:
         findings: The findings; empty if there are none.
         missing_share: Share of missing samples, 0 to 1; NaN if the record cannot be read.
         location: Path or URL of the record; empty if it cannot be read.
-        digest: Digest of the samples; None if the record cannot be read or no complete lead varies.
+        digest: Digest of the samples; None if the record cannot be read, or if every lead is
+            constant or lacks samples.
         duplicate_of: Id of an earlier record with the same samples; None if there is none.
     """
 
@@ -68,7 +69,8 @@ class SignalReport:
         records: Number of checked records.
         unreadable: Number of records that an extraction would exclude.
         flagged: Number of records with at least one finding, including unreadable records.
-        selected: Number of records with a finding that `only` of `check_signals` selects.
+        selected: Number of records with a finding selected by the argument `only` of
+            `check_signals`.
         counts: Number of records per finding.
         examples: The first `MAX_EXAMPLES` record ids by finding; duplicates as ``ID = EARLIER_ID``.
         leads: Number of records per finding and lead.
@@ -152,7 +154,7 @@ def check_signals(
 def _check_records(
     dataset: Dataset, rows: Int[np.ndarray, " pick"], threads: int
 ) -> Iterator[CheckedRecord]:
-    """Check the records at the given rows in order, and read the next records in threads."""
+    """Read and check the records at the given rows in threads; yield the results in order."""
     index = dataset.index()
 
     def check_record(row: int) -> CheckedRecord:

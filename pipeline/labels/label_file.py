@@ -39,7 +39,7 @@ class LabelFile:
         notes = [f"Labels from {name} (SHA-256 {self.sha256[:12]}{digest})."]
         if self.changed:
             notes.append(
-                f"{name} was changed after enecg label wrote it; its contents do not have the "
+                f"{name} was changed after enecg label wrote it; its contents do not match the "
                 "digest in its metadata."
             )
         if self.rows.invalid_rows:
@@ -94,7 +94,7 @@ def check_patients(patients: pd.Series, index: RecordIndex, path: Path) -> None:
     if differ.any():
         first = int(np.flatnonzero(differ)[0])
         raise UserError(
-            f"{path} assigns {int(differ.sum())} records to other patients than the data set, such "
-            f"as {index.record_id[first]} to patient {patients.iloc[first]} instead of "
+            f"{path} assigns {int(differ.sum())} records to other patients than the data set, for "
+            f"example record {index.record_id[first]} to patient {patients.iloc[first]} instead of "
             f"{index.patient_id[first]}; check --dataset, or remove the patient column."
         )

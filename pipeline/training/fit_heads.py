@@ -36,8 +36,8 @@ def fit_heads(
 ) -> list[FittedHeads]:
     """Train the heads of one expert for each repeat, on all training records and on each fold.
 
-    All heads are trained at the same time. Those of different repeats and folds share no parameters,
-    so the result is the same as if they were trained separately, with one exception: the largest
+    All heads are trained at the same time. Different repeats and folds share no parameters, so the
+    result is the same as if they were trained separately, with one exception: the largest
     number of records in any repeat determines for all repeats whether features are encoded and
     whether kernels are used; see `can_encode` and `can_use_kernel`.
 

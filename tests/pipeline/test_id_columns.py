@@ -174,7 +174,7 @@ def test_integer_patient_ids_match_a_data_set_with_text_ids(tmp_path: Path, dtyp
 
 def test_text_patient_id_does_not_match_an_integer(tmp_path: Path):
     (tmp_path / "l.csv").write_text("record_id,patient_id,age\n5,x6,61\n")
-    with pytest.raises(UserError, match=r"such as 5 to patient x6 instead of 3;"):
+    with pytest.raises(UserError, match=r"for example record 5 to patient x6 instead of 3;"):
         read_label_file(tmp_path / "l.csv", INTEGER_INDEX, {"age"})
 
 

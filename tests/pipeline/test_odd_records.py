@@ -102,7 +102,11 @@ UNUSABLE_HEADERS: dict[str, tuple[Edit, str, str]] = {
         "unreadable",
         "gain is 200(mV)/0 in lead I",
     ),
-    "no voltage": (replace("/mV", "/nV"), "unreadable", "unit is nv, not V, mV or uV; correct the"),
+    "an unsupported unit": (
+        replace("/mV", "/nV"),
+        "unreadable",
+        "unit is nv, not V, mV or uV; correct the",
+    ),
     "several samples per frame": (
         replace(".dat 16 ", ".dat 16x50 "),
         "unreadable",

@@ -78,7 +78,10 @@ def test_mlflow_stores_parameters_metrics_and_page(
 
 
 def read_wandb(file: Path) -> Iterator[Any]:
-    """Yield the records of an offline run, whose file is a log of LevelDB after seven bytes."""
+    """Yield the records of an offline run.
+
+    The file has a header of seven bytes, followed by blocks in LevelDB's log format.
+    """
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, position, parts = file.read_bytes(), 7, b""

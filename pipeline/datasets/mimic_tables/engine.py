@@ -66,7 +66,7 @@ def open_engine() -> Iterator[Connection]:
                 yield connection
             except duckdb.OutOfMemoryException as error:
                 raise UserError(
-                    f"The labels need more disk space in {tempfile.gettempdir()} or more memory "
+                    f"The tables require more disk space in {tempfile.gettempdir()} or more memory "
                     f"({str(error).splitlines()[0]}); free space there, or set TMPDIR to another "
                     "folder."
                 ) from error
@@ -75,14 +75,14 @@ def open_engine() -> Iterator[Connection]:
 def run(
     connection: Connection, statement: str, progress: Callable[[float], None] | None = None
 ) -> None:
-    """Run a statement that returns no rows.
+    """Run a statement and discard its result.
 
     Args:
         connection: Result of `open_engine`.
         statement: One SQL statement.
         progress: Called with the completed fraction, 0 to 1.
     """
-    # DuckDB executes a statement lazily, while its rows are fetched.
+    # Fetch the result, because `execute` may return before the statement has finished.
     _wait(connection, lambda: connection.execute(statement).fetchall(), progress)
 
 

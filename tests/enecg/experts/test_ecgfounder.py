@@ -21,7 +21,7 @@ from enecg.experts.ecgfounder import EcgFounder, EcgFounderExpert, preprocess
 from enecg.experts.ecgfounder_checkpoint import Architecture
 
 TOLERANCE = 1e-5
-"""Tolerance relative to the largest value."""
+"""Tolerance: relative to the largest absolute value in `assert_equal`, absolute elsewhere."""
 
 Tensors = dict[str, Tensor]
 
