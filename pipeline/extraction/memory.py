@@ -15,8 +15,8 @@ def keep_freed_memory() -> None:
     Otherwise, batches of ECGs are allocated from new pages each time, and page faults take up to a
     fourth of the CPU time of an extraction with DLinear.
 
-    When glibc frees a block that is not on the heap, it allocates blocks up to this size on the
-    heap from then on, and keeps up to twice this size free at the end of the heap
+    When glibc frees a block that was allocated with ``mmap``, it allocates later blocks of up to
+    the size of that block on the heap, and keeps up to twice that size free at the end of the heap
     (``M_MMAP_THRESHOLD`` in ``man mallopt``). Other allocators are not affected.
     """
     torch.empty(_BLOCK_BYTES, dtype=torch.uint8)

@@ -50,8 +50,8 @@ def write_explanation(result: ExplanationResult, folder: Path) -> None:
     """Write the page, figures, and the tables as Markdown, CSV and JSON.
 
     Args:
-        result: The explanation. The integrated gradients of the first `FIGURES` records must have
-            their `values`.
+        result: The explanation. The integrated gradients of the first `FIGURES` records must
+            include the contribution of each sample (`Attribution.values`).
         folder: Output folder; the files of an earlier explanation are replaced.
 
     Raises:

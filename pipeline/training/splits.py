@@ -103,7 +103,7 @@ def _describe_folds(assignment: FoldAssignment, inputs: Inputs) -> tuple[str, ..
             "or not selected by --limit or --records."
         )
     if without_fold:
-        # Records without embeddings are counted only in `unused`.
+        # `without_fold` counts only records with embeddings; `unused` also counts the others.
         other = f"; {unused:,} records of {name} are in other folds" if unused else ""
         notes.append(
             f"{without_fold:,} records with embeddings are in none of the selected folds{other}."

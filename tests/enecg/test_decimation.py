@@ -49,7 +49,7 @@ def test_each_series_is_decimated_independently():
 
 def test_decimation_is_differentiable():
     series = torch.randn(2, 5000, requires_grad=True)
-    # The weights that are cached here must also support gradients.
+    # Weights that are cached in inference mode must also support gradients.
     decimation._weights.cache_clear()
     with torch.inference_mode():
         decimate(torch.zeros(1, 5000), 500)
