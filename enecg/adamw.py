@@ -1,7 +1,7 @@
 """AdamW for a list of tensors.
 
-`torch.optim.AdamW` imports `torch._dynamo` when it is used for the first time, which takes over a
-second, as long as training on a few hundred records. The functional form does not import it.
+On its first use, `torch.optim.AdamW` imports `torch._dynamo`. The import takes more than a second,
+about the time of training on a few hundred records. The functional form does not import it.
 """
 
 from collections.abc import Sequence

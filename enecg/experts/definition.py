@@ -145,7 +145,7 @@ class ExpertDefinition:
 
 
 def deferred(name: str, *args: Any) -> Callable[..., Any]:
-    """Return a function that imports another function only when it is called.
+    """Return a function that, when called, imports another function and calls it.
 
     Args:
         name: The other function, `MODULE:NAME`.

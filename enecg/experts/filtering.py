@@ -1,11 +1,13 @@
-"""Filters that are applied to each lead before a model, as part of an expert's spec."""
+"""Settings of the filters of each lead before a model, which are part of an expert's spec."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Filtering:
-    """Zero-phase filters of each lead, applied in this order before all other processing.
+    """Zero-phase filters of each lead: notch, band-pass, then subtraction of the running median.
+
+    They are applied before all other processing.
 
     Attributes:
         notch_hz: Center of the notch filter in Hz.

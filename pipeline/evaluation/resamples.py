@@ -1,7 +1,7 @@
 """Bootstrap draws of patients, and sums over the records of each draw.
 
-A draw is given by the number of times that it contains each patient, which is the weight of all
-records of that patient.
+A draw is represented by the number of times that it contains each patient. This number is the
+weight of each record of that patient.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Resamples:
         truth: True values in the task's unit, class indices, or indicators of labels.
         predicted: Predictions, in the format of `truth`.
         probability: Probabilities of classes or labels; None for a regression task.
-        patient: Column in `counts` of the patient of each record.
+        patient: For each record, the column of its patient in `counts`.
         counts: Number of times that each draw contains each patient.
     """
 
@@ -76,8 +76,8 @@ class Resamples:
             rows: Selected records.
 
         Returns:
-            Matrix (bin, patient) of float32, sparse if it is large. Products of such matrices are
-            exact as long as their elements are below 2**24.
+            Matrix (bin, patient) of float32, sparse if it is large. Its product with `counts` is
+            exact if the elements of the product are below 2**24.
         """
         patients = self.counts.shape[1]
         if bins * patients <= DENSE_CELLS:
@@ -94,7 +94,7 @@ class Resamples:
 def draw_counts(
     patients: int, draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draw patient"]:
-    """Draw patients with replacement, as many as there are.
+    """Draw bootstrap samples of `patients` patients each, with replacement.
 
     Args:
         patients: Number of patients.

@@ -48,7 +48,7 @@ def choose_threshold(
 def choose_label_thresholds(
     probability: Float[np.ndarray, "record label"], truth: Float[np.ndarray, "record label"]
 ) -> tuple[float, ...]:
-    """Choose the threshold of each label with the highest F1.
+    """Choose, for each label, the threshold with the highest F1.
 
     Args:
         probability: Probability of each label.

@@ -1,4 +1,4 @@
-"""Confusion matrices, and descriptions of decision thresholds and class names."""
+"""Confusion matrices, class names, and descriptions of decision thresholds."""
 
 import math
 import textwrap
@@ -22,7 +22,8 @@ SHORT_NAME_LENGTH = 18
 CLASS_NAME_LENGTH = 34
 """Maximum length of a class name in the plot of the AUROC of each class."""
 CLASS_LINE_LENGTH = 30
-"""Maximum length of a line of a class name in a larger matrix; names have up to two lines."""
+"""Maximum length of a line of a class name in a confusion matrix of more than `FEW_CLASSES`
+classes. Names have up to two lines."""
 DARK_CELL = 0.6
 """Share of a row above which the number in a cell of the matrix is white."""
 
@@ -89,11 +90,11 @@ def describe_thresholds(run: RunResults, task: str, method: str = ENSEMBLE) -> s
 
     Args:
         run: Results of a run.
-        task: Name of the task; need not be binary.
+        task: Name of a task.
         method: Name of the method. Default: EnECG.
 
     Returns:
-        One sentence; empty if the method has no thresholds for the task.
+        One sentence; empty if the task is not binary or the method has no threshold for it.
     """
     values = run.thresholds.get(method, {}).get(task)
     if not values:

@@ -14,7 +14,8 @@ CARD = "README.md"
 CROISSANT = "croissant.json"
 DESCRIPTION = (
     "Embeddings of 12-lead ECGs by frozen models, as Zarr v3 stores: one row per record, with "
-    "record ids and status. Stores named leads contain three leads at 50 Hz. No store has labels."
+    "record ids and status. Stores in folders named leads contain three leads at 50 Hz instead of "
+    "embeddings. No store has labels."
 )
 
 _CONTEXT = {
@@ -102,8 +103,8 @@ def build_card(stores: Sequence[SharedStore], name: str, license_name: str) -> s
         "`dask.array`.",
         *([warning] if untrained else []),
         to_markdown([Table("", heading, rows)]).strip(),
-        "The attribute `provenance` of each store has all settings that define its numbers: "
-        "preprocessing, weights and their digest, pooling, precision and decoding. Run "
+        "The attribute `provenance` of each store contains all settings that determine the "
+        "embeddings: preprocessing, weights and their digest, pooling, precision and decoding. Run "
         "`enecg store verify FOLDER` after a download.",
         "Embeddings are derived from ECGs of patients. They are shared under the license and the "
         "data use agreement of the ECGs. Record ids are those of the source.",
