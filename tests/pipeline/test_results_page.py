@@ -80,10 +80,10 @@ def test_page_has_a_plot_of_each_kind(page: str):
     } <= set(headings)
 
 
-def test_page_starts_with_the_data_set_the_counts_and_a_warning(page: str):
+def test_page_starts_with_the_data_set_the_number_of_experts_and_a_warning(page: str):
     start = page.partition("<main>")[0]
     assert "<h1>EnECG results: mimic-iv-ecg/1.0</h1>" in start
-    assert "1,200 ECGs from 600 patients by 2 experts" in start
+    assert "trained on cached embeddings by 2 experts" in start
     assert "Untrained experts: dlinear. Their weights are random" in start
     assert start.index("Untrained") < start.index("<nav")
     assert "not a medical device" in page

@@ -330,7 +330,7 @@ def test_labels_are_joined_by_text_ids(tmp_path: Path, file: str):
     assert found.rows.unknown_records.tolist() == ["x"]
     assert found.rows.table["y"].tolist() == pytest.approx([np.nan, 1, np.nan, 2], nan_ok=True)
     other = RecordIndex(INDEX, np.array(["00", "1", "1", "02"]))
-    with pytest.raises(UserError, match="such as 7 to patient 01 instead of 1;"):
+    with pytest.raises(UserError, match="for example record 7 to patient 01 instead of 1;"):
         read_label_file(tmp_path / file, other, {"y"})
 
 

@@ -332,7 +332,7 @@ def test_expert_objects_and_invalid_schedulers_or_workers_are_user_errors(
         run(synthetic_dir, tmp_path, options={"scheduler": "threads"})
     with pytest.raises(UserError, match="omit --scheduler or the other options"):
         replace(options, workers=2)
-    with pytest.raises(UserError, match="must be 1 or more"):
+    with pytest.raises(UserError, match="workers is 0; it should be greater than or equal to 1"):
         replace(OPTIONS, workers=0)
 
 
