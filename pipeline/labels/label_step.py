@@ -57,7 +57,7 @@ def make_labels(
         The labels and their summary.
 
     Raises:
-        UserError: A table cannot be read, `hosp` is not MIMIC-IV's folder or is given for a data
+        UserError: A table cannot be read, `hosp` is not MIMIC-IV's `hosp` folder or is given for a data
             set other than MIMIC, the scheduler is unreachable, or the file cannot be written.
     """
     rules, out = rules or LabelRules(), out.expanduser()
@@ -99,7 +99,7 @@ def collect_labels(
         Labels in the order of the data set's index, with a reason for each missing label.
 
     Raises:
-        UserError: A table cannot be read, or `hosp` is not MIMIC-IV's folder or is given for a data
+        UserError: A table cannot be read, or `hosp` is not MIMIC-IV's `hosp` folder or is given for a data
             set other than MIMIC.
     """
     if isinstance(dataset, HasMimicTables):

@@ -178,7 +178,7 @@ def test_interval_contains_the_mean_for_few_records_and_rare_classes():
     for seed in range(5):
         resamples = make_resamples(12, seed, records=30)
         assert resamples.probability is not None
-        # Predicting the class shares for every record is calibrated.
+        # Probabilities equal to the class shares are calibrated: the ECE is 0, its minimum.
         shares = np.bincount(resamples.truth.astype(int), minlength=12) / len(resamples.truth)
         probability = np.tile(shares, (len(resamples.truth), 1))
         score = compute_score([make_predictions("arrhythmia", resamples.truth, probability)])

@@ -24,7 +24,8 @@ class Analysis:
 
     Attributes:
         leads: Independent leads in mV, without pacemaker spikes; see `remove_spikes`.
-        spikes: Number of spikes per record, including those that were kept.
+        spikes: Number of spikes per record, including those that `remove_spikes` keeps because they
+            are too dense for pacing.
         filtered: The filtered leads.
         noise: Noise of the leads.
         envelope: The detection envelope.

@@ -53,7 +53,7 @@ class MimicTables:
             The tables; those that do not exist are None.
 
         Raises:
-            UserError: `hosp` is not MIMIC-IV's folder.
+            UserError: `hosp` is not MIMIC-IV's `hosp` folder.
         """
         hosp = root / "hosp" if hosp is None else check_hosp(hosp)
         return cls(
