@@ -57,8 +57,8 @@ def make_labels(
         The labels and their summary.
 
     Raises:
-        UserError: A table cannot be read, `hosp` is not MIMIC-IV's `hosp` folder or is given for a data
-            set other than MIMIC, the scheduler is unreachable, or the file cannot be written.
+        UserError: A table cannot be read, `hosp` is not MIMIC-IV's `hosp` folder or is given for a
+            data set other than MIMIC, the scheduler is unreachable, or the file cannot be written.
     """
     rules, out = rules or LabelRules(), out.expanduser()
     warnings = prepare_folder(out)
@@ -99,8 +99,8 @@ def collect_labels(
         Labels in the order of the data set's index, with a reason for each missing label.
 
     Raises:
-        UserError: A table cannot be read, or `hosp` is not MIMIC-IV's `hosp` folder or is given for a data
-            set other than MIMIC.
+        UserError: A table cannot be read, or `hosp` is not MIMIC-IV's `hosp` folder or is given for
+            a data set other than MIMIC.
     """
     if isinstance(dataset, HasMimicTables):
         tables = dataset.tables(hosp)
