@@ -122,8 +122,8 @@ def check_space(
 ) -> Iterator[Finding]:
     """Compare the free disk space with the size in float16 of the embeddings to add.
 
-    The shards of each expert's largest store in float16 are subtracted. The store of the gate's
-    leads is included.
+    The size excludes the shards that each expert's largest float16 store already contains, and
+    includes the store of the gate's leads.
 
     Args:
         url: Root folder or URL of the stores.

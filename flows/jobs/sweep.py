@@ -119,7 +119,7 @@ def sweep(
 
 
 def search_space(**parameters: Any) -> "Space":
-    """Return the search space for the job's parameters; other parameters are ignored."""
+    """Return the search space that the job's parameters define; ignore those of other settings."""
     from pipeline.training.sweep_space import Space
 
     fields = {
